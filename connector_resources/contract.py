@@ -1,0 +1,255 @@
+"""What every connector promises, and what it is given. The one file that the author of a connector reads.
+
+A connector talks to one system. It describes that system's entities, reads and writes their records as frames, and knows
+nothing of tenants, sync configs or our tables. What it needs from the outside (credentials that may rotate, a budget of
+calls, the time) is handed to it.
+
+Records travel as a `Page`: a pandas frame whose index is the record id (text) and whose columns are the entity's fields, typed
+by the entity's description and never by guessing at values:
+
+    FieldType   Arrow type              Python value in Python-facing places
+    STRING      string                  str         ("00123" stays "00123")
+    INTEGER     int64                   int
+    DECIMAL     decimal128(38, scale)   Decimal     (money is never a float)
+    BOOLEAN     bool                    bool
+    DATE        date32                  date        (a civil date: no zone, no shift)
+    INSTANT     timestamp[us, UTC]      aware datetime in UTC
+    JSON        string                  text of a JSON value (lists, addresses, child lines)
+
+Null and absent are different: null is a value ("the phone was cleared"), absent means that the other side did not say.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
+    import pandas as pd
+
+
+class FieldType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    INSTANT = "instant"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an entity.
+
+    `personal`: True, False, or None for "not declared", which is masked like True.
+    `references`: names of the entities whose ids this field may hold.
+    `computed`: the system sets it itself; it takes no part in comparisons and is never written.
+    `currency`: for money, the field of the same record that holds the ISO 4217 code.
+    """
+
+    name: str
+    type: FieldType
+    label: str = ""
+    personal: bool | None = None
+    nullable: bool = True
+    writable: bool = True
+    computed: bool = False
+    unique: bool = False
+    max_length: int | None = None
+    scale: int = 0
+    choices: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    currency: str | None = None
+
+    @property
+    def masked(self) -> bool:
+        return self.personal is not False
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Child lines of a document: field `name` of the parent holds the lines of `entity`, matched by the line's `key`.
+    Without a key the whole list is one field."""
+
+    name: str
+    entity: str
+    parent: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`field` holds one of `values` (compared as text)."""
+
+    field: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Description of one entity. `key` is its record id; `modified` the field that says when it last changed (the one that
+    watermarks are made of); `active` the boolean field that deactivation clears."""
+
+    name: str
+    fields: tuple[Field, ...]
+    key: str
+    label: str = ""
+    modified: str | None = None
+    active: str | None = None
+    lines: tuple[Lines, ...] = ()
+    immutable_when: Condition | None = None
+
+    def field(self, name: str) -> Field | None:
+        return next((f for f in self.fields if f.name == name), None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f.name for f in self.fields)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the rest of the system plans by.
+
+    `idempotency`: how a repeated write is recognised ("header": an Idempotency-Key, "external_id": an upsert key, "probe_field":
+    a stamped field that can be searched, "transaction": one transaction with ours, None: not at all).
+    """
+
+    delta_read: bool = False
+    deletes: bool = False
+    bulk_read: bool = False
+    write: bool = False
+    upsert_key: bool = False
+    conditional_write: bool = False
+    idempotency: Literal["header", "external_id", "probe_field", "transaction"] | None = None
+    batch_size: int = 1
+    concurrency: int = 1
+    webhooks: bool = False
+
+
+@dataclass
+class Page:
+    """Some thousand records.
+
+    records  index: record id (text, unique in the page); columns: the fields asked for, Arrow-typed as above
+    marks    same index; columns: version (text: ETag, SyncToken, SystemModstamp, row version; opaque),
+             modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a vendor's merge, or null)
+    absent   same index and columns as records, True where the other side did not say; None when everything is present
+    """
+
+    records: "pd.DataFrame"
+    marks: "pd.DataFrame"
+    absent: "pd.DataFrame | None" = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which records a read covers: modified at or after `since` (None: all of them), deleted ones too where the system tells.
+
+    A connector reads `since` inclusively: records that share an instant across a border must not be lost."""
+
+    since: datetime | None = None
+    deleted: bool = True
+
+
+class CredentialStore(Protocol):
+    """Credentials of one connector. The store keeps them encrypted; a connector never writes them anywhere else."""
+
+    def load(self) -> Mapping[str, str]:
+        """The credentials as they stand now (another process may have rotated them)."""
+        ...
+
+    def exclusive(self) -> "AbstractContextManager[RotatingCredentials]":
+        """Row lock for a token refresh: one process at a time. Inside, re-read first: the other one may have refreshed."""
+        ...
+
+
+class RotatingCredentials(Protocol):
+    def load(self) -> Mapping[str, str]: ...
+
+    def store(self, changed: Mapping[str, str]) -> None:
+        """Durable when this returns: store a rotated token before using it."""
+        ...
+
+
+class CallBudget(Protocol):
+    """Calls that this connector may spend, across all processes."""
+
+    def spend(self, calls: int = 1) -> None:
+        """Raises RateLimited when the reserve is reached."""
+        ...
+
+    def observe(self, used: int, limit: int) -> None:
+        """What the other side itself says of the day's use (Sforce-Limit-Info)."""
+        ...
+
+
+class Clock(Protocol):
+    def __call__(self) -> datetime: ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a connector is built from: one row of `connectors`, and the promises that others keep for it.
+
+    `configuration` holds nothing secret. `ca_file` is a bundle of additional roots for TLS (tests, private authorities)."""
+
+    url: str
+    authentication_method: str
+    credentials: CredentialStore
+    now: Clock
+    budget: CallBudget | None = None
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a connection test found: who we are there, and what we may do."""
+
+    account: str
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+class Connector(ABC):
+    """One system. Built from what it is given, used as a context manager so that connections are closed."""
+
+    type: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+
+    def __enter__(self) -> "Connector":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - optional: a connector without connections has nothing to close
+        """Give back connections."""
+
+    @abstractmethod
+    def test(self) -> Health:
+        """Prove that the credentials work, with as few calls as possible. Raises AuthenticationError, NetworkError, …"""
+
+    @abstractmethod
+    def entities(self) -> Sequence[str]:
+        """Names of the entities that these credentials may see."""
+
+    @abstractmethod
+    def describe(self, entity: str) -> Entity:
+        """Types from the system's own description. Raises ConfigurationError for an unknown entity."""
+
+    @abstractmethod
+    def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
+        """Every record of the window, in ascending order of modification where the system can order, each id at most once a
+        page. Raises ConfigurationError naming a field that is not there."""
+
+    @abstractmethod
+    def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
+        """These records, in no order. An id that the system does not know is simply missing from the pages."""

@@ -1,0 +1,83 @@
+"""The error tree: each class says what happens next.
+
+IntegrationError
+├── ConfigurationError        a person must act; nothing is retried
+│   ├── AuthenticationError   the other side refuses our credentials
+│   └── BrakePulled           the run would change too much; it waits for an approval
+├── RetryableError            the same call may succeed later
+│   ├── NetworkError          no answer, or one that broke off
+│   ├── RateLimited           told to wait; carries for how long
+│   └── SystemUnavailable     the other side answers, but cannot serve
+├── RecordError               this record is set aside, the sync goes on
+│   ├── InvalidRecord         breaks the entity's contract
+│   ├── MappingFailed         a mapping rule could not be applied
+│   └── ConflictPending       parked until a person decides
+└── ContractError             the other side answered nonsense: stop
+
+The message of an error is written for the person who reads it at night: it names the thing and the way out, and quotes no
+value of a record and no secret.
+"""
+
+from typing import ClassVar
+
+
+class IntegrationError(Exception):
+    """Root of the tree. `error_type` is the word that sync_errors.error_type stores."""
+
+    error_type: ClassVar[str] = "system"
+
+
+class ConfigurationError(IntegrationError):
+    error_type = "configuration"
+
+
+class AuthenticationError(ConfigurationError):
+    error_type = "authentication"
+
+
+class BrakePulled(ConfigurationError):
+    error_type = "brake"
+
+
+class RetryableError(IntegrationError):
+    error_type = "network"
+
+
+class NetworkError(RetryableError):
+    pass
+
+
+class RateLimited(RetryableError):
+    """Told to wait. `wait` is in seconds; None when the other side did not say."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class SystemUnavailable(RetryableError):
+    """The other side answers, but cannot serve. `wait` in seconds when it said how long (Retry-After)."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class RecordError(IntegrationError):
+    error_type = "validation"
+
+
+class InvalidRecord(RecordError):
+    pass
+
+
+class MappingFailed(RecordError):
+    error_type = "mapping"
+
+
+class ConflictPending(RecordError):
+    error_type = "conflict"
+
+
+class ContractError(IntegrationError):
+    error_type = "contract"
