@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
     import pandas as pd
@@ -115,8 +115,8 @@ class Entity:
 class Capabilities:
     """What the rest of the system plans by.
 
-    `idempotency`: how a repeated write is recognised ("header": an Idempotency-Key, "external_id": an upsert key, "probe_field":
-    a stamped field that can be searched, "transaction": one transaction with ours, None: not at all).
+    `idempotency`: how a repeated write is recognised ("header": an Idempotency-Key, "external_id": an upsert key,
+    "probe_field": a stamped field that can be searched, "transaction": one transaction with ours, None: not at all).
     """
 
     delta_read: bool = False
@@ -137,7 +137,7 @@ class Page:
 
     records  index: record id (text, unique in the page); columns: the fields asked for, Arrow-typed as above
     marks    same index; columns: version (text: ETag, SyncToken, SystemModstamp, row version; opaque),
-             modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a vendor's merge, or null)
+             modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a merge, or null)
     absent   same index and columns as records, True where the other side did not say; None when everything is present
     """
 
@@ -224,7 +224,7 @@ class Connector(ABC):
     def __init__(self, given: Given) -> None:
         self.given = given
 
-    def __enter__(self) -> "Connector":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
