@@ -1,0 +1,115 @@
+"""One frozen Settings, read once from the environment. The only reader of os.environ.
+
+README.md lists every variable in a table; a test compares the two.
+"""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from connector_resources.errors import ConfigurationError
+
+VARIABLES: dict[str, str] = {
+    "INTEGRATION_HOME": "folder for the embedded database, Dagster's settings and logs (default ./var)",
+    "INTEGRATION_ENV": "development (default) or production; production demands DATABASE_URL and INTEGRATION_MASTER_KEY",
+    "DATABASE_URL": "PostgreSQL 14 or newer; without it an embedded one is started under INTEGRATION_HOME",
+    "DAGSTER_DATABASE_URL": "Dagster's own database (default: database `dagster` on the same server)",
+    "ERP_DATABASE_URL": "your ERP's own PostgreSQL; without it the reference ERP schema in DATABASE_URL is the ERP",
+    "ERP_CATALOGUE": "a YAML file that says which tables and columns of ERP_DATABASE_URL hold which entity",
+    "INTEGRATION_MASTER_KEY": "32 bytes in base64 that wrap every tenant's key (`integration key new` makes one)",
+    "INTEGRATION_NEXT_MASTER_KEY": "the key that `integration key rotate` changes to, when the key is not in a file",
+    "INTEGRATION_CA_FILE": "additional TLS roots (PEM) for connectors, beside the system's",
+    "INTEGRATION_JOURNAL_MONTHS": "for how many months the before/after journal is kept (default 120)",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    home: Path
+    env: Literal["development", "production"]
+    database_url: str | None
+    dagster_database_url: str | None
+    erp_database_url: str | None
+    erp_catalogue: Path | None
+    master_key: bytes | None
+    next_master_key: bytes | None
+    ca_file: str | None
+    journal_months: int
+
+    @property
+    def production(self) -> bool:
+        return self.env == "production"
+
+    def __repr__(self) -> str:
+        return f"Settings(home={str(self.home)!r}, env={self.env!r})"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment (or from `environ`). Raises ConfigurationError naming the variable."""
+    env = dict(os.environ if environ is None else environ)
+    mode = env.get("INTEGRATION_ENV", "development")
+    if mode not in ("development", "production"):
+        raise ConfigurationError(f"INTEGRATION_ENV is {mode!r}; it must be development or production.")
+    settings = Settings(
+        home=Path(env.get("INTEGRATION_HOME") or "var").expanduser().absolute(),
+        env="production" if mode == "production" else "development",
+        database_url=_url(env, "DATABASE_URL"),
+        dagster_database_url=_url(env, "DAGSTER_DATABASE_URL"),
+        erp_database_url=_url(env, "ERP_DATABASE_URL"),
+        erp_catalogue=Path(env["ERP_CATALOGUE"]).expanduser() if env.get("ERP_CATALOGUE") else None,
+        master_key=_key(env, "INTEGRATION_MASTER_KEY"),
+        next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
+        ca_file=_file(env, "INTEGRATION_CA_FILE"),
+        journal_months=_months(env.get("INTEGRATION_JOURNAL_MONTHS", "120")),
+    )
+    if settings.production and settings.database_url is None:
+        raise ConfigurationError(
+            "DATABASE_URL is not set. The embedded PostgreSQL is for one person's machine; with INTEGRATION_ENV=production "
+            "set DATABASE_URL to a server of yours (PostgreSQL 14 or newer)."
+        )
+    if settings.production and settings.master_key is None:
+        raise ConfigurationError(
+            "INTEGRATION_MASTER_KEY is not set. With INTEGRATION_ENV=production the key that protects all credentials must be "
+            "given explicitly; `integration key new` makes one. Keep it where you keep other secrets, not beside the database."
+        )
+    return settings
+
+
+def _url(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name, "").strip()
+    if not value:
+        return None
+    if not re.match(r"^postgres(ql)?(\+\w+)?://", value):
+        raise ConfigurationError(f"{name} must begin with postgresql:// (what follows is not shown: it may hold a password).")
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", value)
+
+
+def _key(env: Mapping[str, str], name: str) -> bytes | None:
+    value = env.get(name, "").strip()
+    if not value:
+        return None
+    try:
+        key = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 32:
+        raise ConfigurationError(f"{name} must be 32 bytes in base64 (44 characters); `integration key new` makes one.")
+    return key
+
+
+def _file(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name, "").strip()
+    if value and not Path(value).is_file():
+        raise ConfigurationError(f"{name} names {value}, and there is no such file.")
+    return value or None
+
+
+def _months(value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 1200:
+        raise ConfigurationError(f"INTEGRATION_JOURNAL_MONTHS is {value!r}; it must be a whole number from 1 to 1200.")
+    return int(value)
