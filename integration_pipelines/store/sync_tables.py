@@ -39,6 +39,7 @@ identity_links = sa.Table(
     Column("match_digest", sa.LargeBinary, nullable=True),
     Column("revision", BigInteger, nullable=False, server_default="1"),
     text("state", 20, default="active"),
+    text("merged_into", 255, null=True),
     created(),
     updated(),
     own(),

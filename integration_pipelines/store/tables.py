@@ -205,6 +205,7 @@ sync_history = sa.Table(
     Column("field_mapping_id", BigInteger, nullable=False),
     Column("config_revision", Integer, nullable=False),
     Column("connector_revision", Integer, nullable=False),
+    text("position", 64, null=True),
     own(),
     within("sync_configuration_id", "sync_configurations"),
     within("first_history_id", "sync_history"),

@@ -1,0 +1,172 @@
+"""The database as one tenant sees it.
+
+`Database.tenant(id)` opens a transaction in which row-level security shows that tenant's rows only; nothing else reaches
+tenants' tables. What is needed before a tenant is known comes from `Database.directory()`: functions that return ids.
+
+A connection works as the role integration_app, whoever logged in: neither superuser nor owner, so that policies hold.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from connector_resources.errors import ConfigurationError, NetworkError
+from integration_pipelines.store.master_key import MasterKey, key_id
+from integration_pipelines.store.vault import Vault, unwrap_tenant_key, wrap_tenant_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OLDEST = 140000
+
+
+def engine(url: str, *, role: str | None, name: str = "integration", **options: Any) -> sa.Engine:
+    """An engine whose connections work as `role`. Nothing is connected yet."""
+    made = sa.create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        hide_parameters=True,  # a failing statement's values must not reach a log
+        connect_args={"application_name": name, "connect_timeout": 10, "options": "-c timezone=UTC"},
+        pool_pre_ping=True,
+        **options,
+    )
+    if role:
+
+        @sa.event.listens_for(made, "connect")
+        def become(connection: Any, _: Any) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET ROLE {role}")
+            connection.commit()
+
+    return made
+
+
+def shown(url: str) -> str:
+    """An address without its password, for people."""
+    return make_url(url).set(password=None).render_as_string().replace("postgresql+psycopg", "postgresql")
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turns a driver's failure into one sentence of ours, without the values that drivers quote."""
+    try:
+        yield
+    except OperationalError as failure:
+        reason = str(failure.orig).strip().splitlines()[0] if failure.orig else "no answer"
+        raise NetworkError(f"The database at {shown(url)} cannot be used: {reason}") from None
+    except DBAPIError as failure:
+        if failure.connection_invalidated:
+            raise NetworkError(f"The connection to the database at {shown(url)} broke off.") from None
+        raise
+
+
+@dataclass
+class Scope:
+    """One transaction of one tenant."""
+
+    connection: sa.Connection
+    tenant: UUID
+    vault: Vault
+
+    def run(self, sql: str, **values: Any) -> sa.CursorResult[Any]:
+        return self.connection.execute(sa.text(sql), values)
+
+    def rows(self, sql: str, **values: Any) -> Sequence[sa.RowMapping]:
+        return self.run(sql, **values).mappings().all()
+
+    def stage(self, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
+        copy_in(self.connection, name, columns, frame)
+
+
+def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
+    """Load `frame` into a temporary table `name` (column → SQL type) that lives as long as the transaction.
+
+    COPY cannot fill a table under row-level security, hence the detour. Bytes come as text "\\x<hex>"."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    spec = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns.items())
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS pg_temp.{quoted(name)}")
+    connection.exec_driver_sql(f"CREATE TEMP TABLE {quoted(name)} ({spec}) ON COMMIT DROP")
+    if frame.empty:
+        return
+    table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
+    buffer = io.BytesIO()
+    csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor().copy(f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)") as copy:
+        copy.write(buffer.getbuffer())
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Database:
+    """Our store. `role=None` only in the migration."""
+
+    def __init__(self, url: str, master: MasterKey, *, role: str | None = "integration_app") -> None:
+        self.url = url
+        self.master = master
+        self.engine = engine(url, role=role)
+        self._tenant_keys: dict[UUID, bytes] = {}
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def connection(self) -> Iterator[sa.Connection]:
+        """Outside any tenant; for locks that live as long as a connection."""
+        with explained(self.url), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def directory(self) -> Iterator[sa.Connection]:
+        """For the listed functions that answer before a tenant is known."""
+        with explained(self.url), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def tenant(self, tenant: UUID) -> Iterator[Scope]:
+        """One transaction; committed at the end of the block, rolled back by an exception."""
+        with explained(self.url), self.engine.begin() as connection:
+            yield self.enter(connection, tenant)
+
+    def enter(self, connection: sa.Connection, tenant: UUID) -> Scope:
+        connection.execute(sa.text("SELECT set_config('app.tenant_id', :t, true)"), {"t": str(tenant)})
+        return Scope(connection, tenant, Vault(tenant, self._tenant_key(connection, tenant)))
+
+    def _tenant_key(self, connection: sa.Connection, tenant: UUID) -> bytes:
+        if tenant not in self._tenant_keys:
+            row = connection.execute(sa.text("SELECT wrapped, master_key_id FROM tenant_keys")).first()
+            if row is None:
+                raise ConfigurationError(f"There is no tenant {tenant}.")
+            self._tenant_keys[tenant] = unwrap_tenant_key(self.master.for_id(row.master_key_id), tenant, row.wrapped)
+        return self._tenant_keys[tenant]
+
+    def check_master_key(self) -> None:
+        """Raises ConfigurationError when the database was encrypted with another key. Sentence names both keys."""
+        with self.directory() as connection:
+            for used in connection.execute(sa.text("SELECT master_key_ids()")).scalars():
+                self.master.for_id(used)
+
+    def rewrap(self, old: bytes, new: bytes) -> int:
+        """Wrap every tenant's key with `new`, in one transaction; no record is touched. Returns how many."""
+        with self.directory() as connection:
+            tenants = list(connection.execute(sa.text("SELECT tenants_of_master_key(:k)"), {"k": key_id(old)}).scalars())
+            for tenant in tenants:
+                connection.execute(sa.text("SELECT set_config('app.tenant_id', :t, true)"), {"t": str(tenant)})
+                wrapped = connection.execute(sa.text("SELECT wrapped FROM tenant_keys FOR UPDATE")).scalar_one()
+                again = wrap_tenant_key(new, tenant, unwrap_tenant_key(old, tenant, wrapped))
+                connection.execute(
+                    sa.text("UPDATE tenant_keys SET wrapped = :w, master_key_id = :k, updated_at = now()"),
+                    {"w": again, "k": key_id(new)},
+                )
+            return len(tenants)
