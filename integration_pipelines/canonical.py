@@ -1,0 +1,142 @@
+"""Canonical text: one spelling for each value, so that two sides can be compared, fingerprinted and stored alike.
+
+string    as it is                       decimal   at the field's scale, no exponent, no "-0.00"
+integer   "-12"                          boolean   "true", "false"
+date      "2024-03-31"                   instant   "2024-03-31T01:00:00.000000Z"
+json      keys sorted, no blanks         null      stays null
+"""
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from decimal import Context, Decimal
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector_resources.contract import Field, FieldType
+from connector_resources.errors import ContractError
+
+TEXT = pa.string()
+_ARROW = {
+    FieldType.STRING: pa.string(),
+    FieldType.INTEGER: pa.int64(),
+    FieldType.BOOLEAN: pa.bool_(),
+    FieldType.DATE: pa.date32(),
+    FieldType.INSTANT: pa.timestamp("us", "UTC"),
+    FieldType.JSON: pa.string(),
+}
+
+
+def arrow_type(field: Field) -> pa.DataType:
+    """The Arrow type of a frame's column that holds this field."""
+    return pa.decimal128(38, field.scale) if field.type is FieldType.DECIMAL else _ARROW[field.type]
+
+
+def array(series: "pd.Series[Any] | pd.Index[Any]") -> pa.Array:
+    """The Arrow values of a column in one piece. Zero copy where the column is Arrow-typed and unbroken."""
+    values = pa.array(series)
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+
+
+def extension(values: pa.Array) -> pd.arrays.ArrowExtensionArray:
+    return pd.arrays.ArrowExtensionArray(values)
+
+
+def record_index(ids: pa.Array | Sequence[str]) -> "pd.Index[Any]":
+    """The index of a frame of records: ids as text, named "id"."""
+    values = ids if isinstance(ids, pa.Array) else pa.array(ids, TEXT)
+    return pd.Index(extension(values.cast(TEXT)), name="id")
+
+
+def frame(columns: Mapping[str, pa.Array], index: "pd.Index[Any]") -> pd.DataFrame:
+    """A frame of these Arrow columns under that index."""
+    typed_columns: dict[Hashable, Any] = {name: extension(values) for name, values in columns.items()}
+    return pd.DataFrame(typed_columns, index=index)
+
+
+def per_unique(values: pa.Array, convert: Callable[[str], Any], to: pa.DataType) -> pa.Array:
+    """Apply `convert` once to each different value; null stays null."""
+    encoded = values.dictionary_encode()
+    outcome = pa.array([convert(value) for value in encoded.dictionary.to_pylist()], to)
+    return outcome.take(encoded.indices)
+
+
+@cache
+def _exact(digits: int) -> Context:
+    return Context(prec=digits, Emin=-(10**17), Emax=10**17)
+
+
+def json_text(value: object) -> str:
+    """JSON with sorted keys and without blanks; numbers keep every digit (1.10 and 1.1 are the same number)."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json_text(str(k))}:{json_text(value[k])}" for k in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(json_text, value)) + "]"
+    if isinstance(value, Decimal):
+        return "0" if value == 0 else str(value.normalize(_exact(len(value.as_tuple().digits)))).replace("E+", "E")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is not JSON")
+
+
+def parse_json(text: str) -> Any:
+    """A JSON text, numbers as Decimal. Raises ValueError for anything that is not JSON (NaN, nesting without end)."""
+    try:
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _canonical_json(values: pa.Array, name: str) -> pa.Array:
+    def one(text: str) -> str:
+        try:
+            return json_text(parse_json(text))
+        except ValueError:
+            raise ContractError(f"The field {name} promises JSON and holds text that is none.") from None
+
+    return per_unique(values, one, TEXT)
+
+
+def decimal_text(values: pa.Array) -> pa.Array:
+    """Decimals written out at their own scale. Arrow writes an exponent where six zeros follow the point: spell those out."""
+    texts = values.cast(TEXT)
+    short = pc.match_substring(texts, "E")
+    if not pc.any(short).as_py():
+        return texts
+    spelled = pa.array([format(value.as_py(), "f") for value in values.filter(short)], TEXT)
+    return pc.replace_with_mask(texts, pc.fill_null(short, False), spelled)
+
+
+def text_of(values: pa.Array, kind: FieldType, scale: int | None = None, name: str = "") -> pa.Array:
+    """Canonical text of one column. `scale`: round half even to this scale first."""
+    if kind is FieldType.JSON:
+        return _canonical_json(values, name)
+    if kind is FieldType.DECIMAL:
+        if scale is not None and values.type != pa.decimal128(38, scale):
+            values = pc.round(values, scale, round_mode="half_to_even").cast(pa.decimal128(38, scale))
+        return decimal_text(values)
+    if kind is FieldType.INSTANT:
+        return pc.replace_substring(values.cast(_ARROW[kind]).cast(TEXT), " ", "T")
+    return values.cast(TEXT)
+
+
+def canonical(records: pd.DataFrame, fields: Sequence[Field]) -> pd.DataFrame:
+    """The same records as canonical text: columns are exactly `fields`, all of them strings, null stays null."""
+    columns = {f.name: text_of(array(records[f.name]), f.type, f.scale, f.name) for f in fields}
+    return frame(columns, records.index)
+
+
+def typed(texts: pd.DataFrame, fields: Sequence[Field]) -> pd.DataFrame:
+    """Inverse of `canonical`. Raises ContractError for a text that is not of the field's type."""
+    columns = {}
+    for field in fields:
+        try:
+            columns[field.name] = array(texts[field.name]).cast(arrow_type(field))
+        except pa.ArrowInvalid:
+            raise ContractError(f"A stored value of {field.name} is not of type {field.type.value}.") from None
+    return frame(columns, texts.index)

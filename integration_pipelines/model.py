@@ -1,0 +1,296 @@
+"""Core types: the batch that travels through the five steps, and the words that every layer shares."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector_resources.contract import Page
+from connector_resources.errors import ContractError
+from integration_pipelines.canonical import (
+    TEXT,
+    array,
+    arrow_type,
+    canonical,
+    decimal_text,
+    extension,
+    frame,
+    record_index,
+    typed,
+)
+
+__all__ = [
+    "Batch",
+    "Change",
+    "ConflictStrategy",
+    "DeletePolicy",
+    "Direction",
+    "Mask",
+    "SyncMode",
+    "SyncStatus",
+    "array",
+    "arrow_type",
+    "canonical",
+    "frame",
+    "record_index",
+    "rejected_rows",
+    "typed",
+]
+
+Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]] | pd.Series[Any] | pa.BooleanArray"
+
+
+class Direction(StrEnum):
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+    BIDIRECTIONAL = "bidirectional"
+
+    @property
+    def inward(self) -> bool:
+        return self is not Direction.OUTBOUND
+
+    @property
+    def outward(self) -> bool:
+        return self is not Direction.INBOUND
+
+
+class ConflictStrategy(StrEnum):
+    LAST_WRITE_WINS = "last_write_wins"
+    SOURCE_WINS = "source_wins"
+    TARGET_WINS = "target_wins"
+    MANUAL = "manual"
+
+
+class Change(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    SKIP = "skip"
+
+
+class SyncMode(StrEnum):
+    SCHEDULED = "scheduled"
+    EVENT_DRIVEN = "event_driven"
+    MANUAL = "manual"
+
+
+class SyncStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PARTIAL = "partial"
+
+
+class DeletePolicy(StrEnum):
+    PROPAGATE = "propagate"
+    DEACTIVATE = "deactivate"
+    IGNORE = "ignore"
+
+
+MARKS = (("version", TEXT), ("modified", pa.timestamp("us", "UTC")), ("deleted", pa.bool_()), ("merged_into", TEXT))
+REJECTED = ("record_id", "error_type", "message", "field", "rule", "details", "data")
+
+
+def rejected_rows(columns: dict[str, pa.Array] | None = None) -> pd.DataFrame:
+    """A frame of rejected rows, all text: one row a record. Without columns: an empty one."""
+    given = columns or {name: pa.array([], TEXT) for name in REJECTED}
+    count = len(next(iter(given.values())))
+    return frame({name: given[name] for name in REJECTED}, pd.RangeIndex(count))
+
+
+def _ndarray(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """A mask without nulls (null counts as False)."""
+    if isinstance(mask, pd.Series):
+        mask = array(mask)
+    if isinstance(mask, np.ndarray):
+        return mask.astype(bool)
+    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _readable(values: pa.Array) -> list[str | None]:
+    texts = decimal_text(values) if pa.types.is_decimal(values.type) else values.cast(TEXT)
+    found: list[str | None] = texts.to_pylist()
+    return found
+
+
+def record_texts(records: pd.DataFrame, absent: pd.DataFrame | None = None) -> pa.Array:
+    """Each record as JSON text, values as text; fields that the other side did not name are left out."""
+    columns = [(str(name), _readable(array(records[name]))) for name in records.columns]
+    missing = None if absent is None else absent.to_numpy(dtype=bool)
+    rows = []
+    for row in range(len(records)):
+        kept = {name: texts[row] for at, (name, texts) in enumerate(columns) if missing is None or not missing[row, at]}
+        rows.append(json.dumps(kept, ensure_ascii=False))
+    return pa.array(rows, TEXT)
+
+
+@dataclass
+class Batch:
+    """Up to some thousand records on their way, with the rejected ones beside them.
+
+    records   index: record id (text, named "id"); Arrow-typed columns
+    marks     same index: version, modified, deleted, merged_into
+    absent    same index and columns as records, True where the other side did not say; None when all is present
+    rejected  one row a record: record_id, error_type, message, field, rule, details and data (JSON texts; data: the record)
+    """
+
+    records: pd.DataFrame
+    marks: pd.DataFrame
+    absent: pd.DataFrame | None = None
+    rejected: pd.DataFrame = field(default_factory=rejected_rows)
+
+    @classmethod
+    def of(cls, page: Page) -> "Batch":
+        return cls(page.records, page.marks, page.absent)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def deleted(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        return _ndarray(array(self.marks["deleted"]))
+
+    def absence(self, name: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        """True where the other side did not say what field `name` holds."""
+        if self.absent is None or name not in self.absent.columns:
+            return np.zeros(len(self.records), dtype=bool)
+        return _ndarray(self.absent[name])
+
+    def take(self, mask: Mask) -> "Batch":
+        """Only the records where `mask` holds. The rejected rows stay."""
+        kept = _ndarray(mask)
+        if kept.all():
+            return self
+        absent = None if self.absent is None else self.absent[kept]
+        return Batch(self.records[kept], self.marks[kept], absent, self.rejected)
+
+    def reject(
+        self,
+        mask: Mask,
+        *,
+        error_type: str,
+        message: str | Sequence[str],
+        field: str | Sequence[str] = "",
+        rule: str | Sequence[str] = "",
+        details: str | Sequence[str] = "{}",
+    ) -> "Batch":
+        """Set the records under `mask` aside. Texts are one for all, or one for each record set aside, in order.
+
+        Messages and details quote no value of the record: the record itself goes to `data`, which is stored encrypted.
+        """
+        bad = _ndarray(mask)
+        if not bad.any():
+            return self
+        out = self.records[bad]
+        count = len(out)
+
+        def column(value: str | Sequence[str]) -> pa.Array:
+            return pa.array([value] * count if isinstance(value, str) else list(value), TEXT)
+
+        rows = rejected_rows(
+            {
+                "record_id": array(out.index).cast(TEXT),
+                "error_type": column(error_type),
+                "message": column(message),
+                "field": column(field),
+                "rule": column(rule),
+                "details": column(details),
+                "data": record_texts(out, None if self.absent is None else self.absent[bad]),
+            }
+        )
+        return replace(self.take(~bad), rejected=_stack([self.rejected, rows]))
+
+    def to_bytes(self) -> bytes:
+        """Arrow IPC streams (zstd): records, marks, rejected, and absent where there is one."""
+        sink = pa.BufferOutputStream()
+        for part in (self.records, self.marks, self.rejected, self.absent):
+            if part is not None:
+                _write(sink, part)
+        written: bytes = sink.getvalue().to_pybytes()
+        return written
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Batch":
+        source = pa.BufferReader(content)
+        try:
+            parts = []
+            while source.tell() < source.size():
+                parts.append(_read(source))
+            records, marks, rejected, *absent = parts
+        except (pa.ArrowInvalid, ValueError, OSError):
+            raise ContractError("A staged batch cannot be read: its bytes are damaged or of another version.") from None
+        return cls(records, marks, absent[0] if absent else None, rejected.reset_index(drop=True))
+
+
+def _write(sink: pa.NativeFile, part: pd.DataFrame) -> None:
+    columns = [array(part.index).cast(TEXT), *(array(part[name]) for name in part.columns)]
+    names = ["", *(str(name) for name in part.columns)]  # by position: an entity may well have a field named "id"
+    table = pa.Table.from_arrays(columns, names=names)
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+
+
+def _read(source: pa.NativeFile) -> pd.DataFrame:
+    table = pa.ipc.open_stream(source).read_all().combine_chunks()
+    pieces = [column.combine_chunks() for column in table.columns]
+    arrays = [p if isinstance(p, pa.Array) else pa.array([], p.type) for p in pieces]
+    return frame(dict(zip(table.schema.names[1:], arrays[1:], strict=True)), record_index(arrays[0]))
+
+
+def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return parts[0]
+    return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
+
+
+def concat(batches: Sequence[Batch]) -> Batch:
+    """One batch of several that have the same columns. Raises ValueError without any batch."""
+    if not batches:
+        raise ValueError("Nothing to concatenate: give at least one batch.")
+    if len(batches) == 1:
+        return batches[0]
+    absent = None
+    if any(batch.absent is not None for batch in batches):
+        absent = pd.concat([_absence(batch) for batch in batches])
+    return Batch(
+        pd.concat([batch.records for batch in batches]),
+        pd.concat([batch.marks for batch in batches]),
+        absent,
+        _stack([batch.rejected for batch in batches]),
+    )
+
+
+def _absence(batch: Batch) -> pd.DataFrame:
+    if batch.absent is not None:
+        return batch.absent
+    return absence_frame({str(n): np.zeros(len(batch), dtype=bool) for n in batch.records.columns}, batch.records.index)
+
+
+def absence_frame(columns: "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]", index: "pd.Index[Any]") -> pd.DataFrame:
+    """A frame for `absent`: Arrow booleans, never null."""
+    return frame({name: pa.array(values, pa.bool_()) for name, values in columns.items()}, index)
+
+
+def marks_frame(
+    index: "pd.Index[Any]",
+    version: Sequence[str | None] | None = None,
+    modified: Sequence[Any] | None = None,
+    deleted: Sequence[bool] | None = None,
+    merged_into: Sequence[str | None] | None = None,
+) -> pd.DataFrame:
+    """A frame for `marks`; what is not given is unknown (deleted: False)."""
+    count = len(index)
+    given = {"version": version, "modified": modified, "deleted": deleted, "merged_into": merged_into}
+    columns = {}
+    for name, kind in MARKS:
+        unknown = [False] * count if name == "deleted" else [None] * count
+        columns[name] = pa.array(unknown if given[name] is None else list(given[name] or []), kind)
+    return pd.DataFrame({name: extension(values) for name, values in columns.items()}, index=index)
