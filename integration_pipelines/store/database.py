@@ -6,7 +6,6 @@ tenants' tables. What is needed before a tenant is known comes from `Database.di
 A connection works as the role integration_app, whoever logged in: neither superuser nor owner, so that policies hold.
 """
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from connector_resources.errors import ConfigurationError, NetworkError
+from connector_resources.sql import copy_in, read_frame
 from integration_pipelines.store.master_key import MasterKey, key_id
 from integration_pipelines.store.vault import Vault, unwrap_tenant_key, wrap_tenant_key
 
@@ -83,36 +83,14 @@ class Scope:
     def stage(self, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
         copy_in(self.connection, name, columns, frame)
 
-
-def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
-    """Load `frame` into a temporary table `name` (column → SQL type) that lives as long as the transaction.
-
-    COPY cannot fill a table under row-level security, hence the detour. Bytes come as text "\\x<hex>"."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    spec = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns.items())
-    connection.exec_driver_sql(f"DROP TABLE IF EXISTS pg_temp.{quoted(name)}")
-    connection.exec_driver_sql(f"CREATE TEMP TABLE {quoted(name)} ({spec}) ON COMMIT DROP")
-    if frame.empty:
-        return
-    table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
-    buffer = io.BytesIO()
-    csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    with driver.cursor().copy(f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)") as copy:
-        copy.write(buffer.getbuffer())
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    def frame(self, sql: str, **values: Any) -> "pd.DataFrame":
+        return read_frame(self.connection, sql, values)
 
 
 class Database:
-    """Our store. `role=None` only in the migration."""
+    """Our store."""
 
-    def __init__(self, url: str, master: MasterKey, *, role: str | None = "integration_app") -> None:
+    def __init__(self, url: str, master: MasterKey, *, role: str = "integration_app") -> None:
         self.url = url
         self.master = master
         self.engine = engine(url, role=role)

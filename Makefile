@@ -1,0 +1,35 @@
+# make demo · make test · make check      Each makes .venv by itself when it is missing or older than requirements.lock.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: demo test check format clean
+
+demo: $(READY)
+	.venv/bin/integration demo $(ARGS)
+
+test: $(READY)
+	.venv/bin/coverage erase
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
+
+check: $(READY)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest tests/test_architecture.py
+
+format: $(READY)
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found; name one with: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf .venv var .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
