@@ -27,6 +27,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
+from connector_resources.errors import ConfigurationError
+
 if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
     import pandas as pd
 
@@ -146,6 +148,29 @@ class Page:
     absent: "pd.DataFrame | None" = None
 
 
+@dataclass
+class Changes:
+    """What to write; one row a record, the same index (any text, unique) in all three frames.
+
+    records  values, Arrow-typed as in a Page
+    written  same columns, True where the field is to be written; the others are left alone (a create takes their defaults)
+    steps    columns: action ("create", "update", "delete"), id (the record's id; for a create the id it shall get, or null
+             where the system makes ids itself), version (write only if the record still has this version token; null:
+             unconditionally), intent (idempotency key: a random UUID for this write and no other)
+    """
+
+    records: "pd.DataFrame"
+    written: "pd.DataFrame"
+    steps: "pd.DataFrame"
+
+
+class Outcome(StrEnum):
+    DONE = "done"
+    MOVED = "moved"  # somebody else changed the record since it was read: read and merge again
+    REFUSED = "refused"  # the system will not have this record; `message` says why, quoting no value
+    UNKNOWN = "unknown"  # no answer: probe before anything is sent again
+
+
 @dataclass(frozen=True)
 class Window:
     """Which records a read covers: modified at or after `since` (None: all of them), deleted ones too where the system tells.
@@ -249,6 +274,14 @@ class Connector(ABC):
     def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
         """Every record of the window, in ascending order of modification where the system can order, each id at most once a
         page. Raises ConfigurationError naming a field that is not there."""
+
+    def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
+        """Outcome of each record: same index as `changes`; columns outcome (`Outcome`), id, version (token after the write,
+        null when unknown) and message. Raises ConfigurationError where the system cannot be written to."""
+        raise ConfigurationError(
+            f"The connector type {self.type} only reads, so {len(changes.steps)} changes of {entity.name} cannot be written; "
+            "choose the direction inbound."
+        )
 
     @abstractmethod
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:

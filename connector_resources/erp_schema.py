@@ -74,14 +74,12 @@ def log_triggers(entity: CatalogueEntity, schema: str) -> Iterator[str]:
     def insert(rows: str, action: str, alias: str, fields: str, where: str = "") -> str:
         who = f"{alias}.{tenant}, " if tenant else ""
         return (
-            f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "  # noqa: S608 - quoted names
+            f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "
             f"SELECT {who}'{name}', {alias}.{key}::text, '{action}', {fields}, {actor} FROM {rows} {where};"
         )
 
     present = "array_remove(ARRAY[" + ", ".join(_named(f, f"n.{_column(entity, f)} IS NOT NULL") for f in logged) + "], NULL)"
-    differing = ", ".join(
-        _named(f, f"n.{_column(entity, f)} IS DISTINCT FROM o.{_column(entity, f)}") for f in logged
-    )
+    differing = ", ".join(_named(f, f"n.{_column(entity, f)} IS DISTINCT FROM o.{_column(entity, f)}") for f in logged)
     changed = f"array_remove(ARRAY[{differing}], NULL)"
     updated = f"new_rows n JOIN old_rows o ON o.{key} = n.{key} CROSS JOIN LATERAL (SELECT {changed} AS fields) c"
     yield f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -31,8 +31,7 @@ def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], fr
     table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
     buffer = io.BytesIO()
     csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
-    driver = connection.connection.driver_connection
-    assert driver is not None
+    driver: Any = connection.connection.driver_connection
     with driver.cursor().copy(f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)") as copy:
         copy.write(buffer.getbuffer())
 

@@ -18,21 +18,10 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError
+from connector_resources.frames import arrow_type
 
 TEXT = pa.string()
-_ARROW = {
-    FieldType.STRING: pa.string(),
-    FieldType.INTEGER: pa.int64(),
-    FieldType.BOOLEAN: pa.bool_(),
-    FieldType.DATE: pa.date32(),
-    FieldType.INSTANT: pa.timestamp("us", "UTC"),
-    FieldType.JSON: pa.string(),
-}
-
-
-def arrow_type(field: Field) -> pa.DataType:
-    """The Arrow type of a frame's column that holds this field."""
-    return pa.decimal128(38, field.scale) if field.type is FieldType.DECIMAL else _ARROW[field.type]
+_INSTANT = pa.timestamp("us", "UTC")
 
 
 def array(series: "pd.Series[Any] | pd.Index[Any]") -> pa.Array:
@@ -121,7 +110,7 @@ def text_of(values: pa.Array, kind: FieldType, scale: int | None = None, name: s
             values = pc.round(values, scale, round_mode="half_to_even").cast(pa.decimal128(38, scale))
         return decimal_text(values)
     if kind is FieldType.INSTANT:
-        return pc.replace_substring(values.cast(_ARROW[kind]).cast(TEXT), " ", "T")
+        return pc.replace_substring(values.cast(_INSTANT).cast(TEXT), " ", "T")
     return values.cast(TEXT)
 
 

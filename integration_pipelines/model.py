@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Page
 from connector_resources.errors import ContractError
+from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import (
     TEXT,
     array,
-    arrow_type,
     canonical,
     decimal_text,
     extension,
@@ -95,6 +95,7 @@ class DeletePolicy(StrEnum):
 
 
 MARKS = (("version", TEXT), ("modified", pa.timestamp("us", "UTC")), ("deleted", pa.bool_()), ("merged_into", TEXT))
+_ALONGSIDE = ("records", "marks", "absent", "plan", "written")  # the frames that share the records' index
 REJECTED = ("record_id", "error_type", "message", "field", "rule", "details", "data")
 
 
@@ -139,12 +140,16 @@ class Batch:
     marks     same index: version, modified, deleted, merged_into
     absent    same index and columns as records, True where the other side did not say; None when all is present
     rejected  one row a record: record_id, error_type, message, field, rule, details and data (JSON texts; data: the record)
+    plan      same index: what resolve decided (steps/resolve.py has the columns); None before that
+    written   same index and columns as records: the fields that the plan writes
     """
 
     records: pd.DataFrame
     marks: pd.DataFrame
     absent: pd.DataFrame | None = None
     rejected: pd.DataFrame = field(default_factory=rejected_rows)
+    plan: pd.DataFrame | None = None
+    written: pd.DataFrame | None = None
 
     @classmethod
     def of(cls, page: Page) -> "Batch":
@@ -168,8 +173,8 @@ class Batch:
         kept = _ndarray(mask)
         if kept.all():
             return self
-        absent = None if self.absent is None else self.absent[kept]
-        return Batch(self.records[kept], self.marks[kept], absent, self.rejected)
+        parts = {name: part[kept] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
+        return Batch(rejected=self.rejected, **parts)
 
     def reject(
         self,
@@ -208,25 +213,24 @@ class Batch:
         return replace(self.take(~bad), rejected=_stack([self.rejected, rows]))
 
     def to_bytes(self) -> bytes:
-        """Arrow IPC streams (zstd): records, marks, rejected, and absent where there is one."""
+        """The names of the parts that there are in one line, then an Arrow IPC stream (zstd) for each."""
+        parts = {name: part for name in (*_ALONGSIDE, "rejected") if (part := getattr(self, name)) is not None}
         sink = pa.BufferOutputStream()
-        for part in (self.records, self.marks, self.rejected, self.absent):
-            if part is not None:
-                _write(sink, part)
+        sink.write(f"{' '.join(parts)}\n".encode())
+        for part in parts.values():
+            _write(sink, part)
         written: bytes = sink.getvalue().to_pybytes()
         return written
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Batch":
-        source = pa.BufferReader(content)
+        names, _, frames = content.partition(b"\n")
+        source = pa.BufferReader(frames)
         try:
-            parts = []
-            while source.tell() < source.size():
-                parts.append(_read(source))
-            records, marks, rejected, *absent = parts
-        except (pa.ArrowInvalid, ValueError, OSError):
+            parts = {name.decode(): _read(source) for name in names.split()}
+            return cls(rejected=parts.pop("rejected").reset_index(drop=True), **parts)
+        except (pa.ArrowInvalid, ValueError, OSError, KeyError, TypeError):
             raise ContractError("A staged batch cannot be read: its bytes are damaged or of another version.") from None
-        return cls(records, marks, absent[0] if absent else None, rejected.reset_index(drop=True))
 
 
 def _write(sink: pa.NativeFile, part: pd.DataFrame) -> None:

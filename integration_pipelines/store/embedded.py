@@ -130,7 +130,8 @@ class Embedded:
         try:
             pwd.getpwnam(_ACCOUNT)
         except KeyError:
-            subprocess.run(["useradd", "--system", "--shell", "/bin/false", _ACCOUNT], check=True, capture_output=True)  # noqa: S607 - found on root's own path
+            command = ["useradd", "--system", "--shell", "/bin/false", _ACCOUNT]
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - constant; found on root's own path
         programs = _programs()
         for folder in (*self.data.parents, *programs.parents):
             if not folder.stat().st_mode & 0o001:

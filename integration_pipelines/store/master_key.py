@@ -51,7 +51,7 @@ class MasterKey:
         return _read(self.file)
 
     def prepare(self) -> bytes:
-        """A new key, durable in `.next` before anything is encrypted with it. One that a killed rotation left is used again."""
+        """A new key, durable in `.next` before it encrypts anything. One that a killed rotation left is used again."""
         if not self._next_file.exists():
             write_new(self._next_file, secrets.token_bytes(32))
         return _read(self._next_file)
@@ -80,11 +80,15 @@ def write_new(path: Path, key: bytes) -> None:
 
 def _read(path: Path) -> bytes:
     if path.stat().st_mode & 0o077:
-        raise ConfigurationError(f"{path} can be read by others. Run `chmod 600 {path}`, and rotate the key if others had access.")
+        raise ConfigurationError(
+            f"{path} can be read by others. Run `chmod 600 {path}`, and rotate the key if others had access."
+        )
     try:
         key = bytes.fromhex(path.read_text().strip())
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise ConfigurationError(f"{path} does not hold a master key (64 hexadecimal characters). Restore it from your backup.")
+        raise ConfigurationError(
+            f"{path} does not hold a master key (64 hexadecimal characters). Restore it from your backup."
+        )
     return key

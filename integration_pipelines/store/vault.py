@@ -143,7 +143,6 @@ def unwrap_tenant_key(master: bytes, tenant: UUID, wrapped: bytes) -> bytes:
     return _open(AESGCM(master), wrapped, f"tenant_keys\x1f{tenant}".encode(), ("tenant_keys", str(tenant)))
 
 
-
 def _open(cipher: AESGCM, sealed: bytes, place: bytes, where: Sequence[str]) -> bytes:
     try:
         return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], place)

@@ -1,0 +1,191 @@
+"""The ERP side, through the same contract: tables of PostgreSQL, described by the entity catalogue.
+
+Two places for the ERP's tables:
+
+    our own database      schema `erp`; reads and writes go through the connection that is handed in, so that a record, its
+                          link and its journal row are committed together
+    the user's database   the catalogue points at its tables; each write commits there with a row in applied_intents, which is
+                          probed after a crash
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import sqlalchemy as sa
+
+from connector_resources.catalogue import CatalogueEntity
+from connector_resources.contract import (
+    Capabilities,
+    Changes,
+    Connector,
+    Entity,
+    Field,
+    FieldType,
+    Given,
+    Health,
+    Page,
+    Window,
+)
+from connector_resources.erp_schema import SQL_TYPES, table_name
+from connector_resources.errors import ConfigurationError
+from connector_resources.frames import arrow_type, page
+from connector_resources.lined_yaml import suggestion
+from connector_resources.sql import quoted, read_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = 5_000
+
+
+class Connect(Protocol):
+    """A transaction in the ERP's database, committed at the end of the block."""
+
+    def __call__(self) -> AbstractContextManager[sa.Connection]: ...
+
+
+@dataclass(frozen=True)
+class ErpPlace:
+    """Where the ERP's tables are.
+
+    schema   the one with change_log (and applied_intents, where there is one)
+    tenant   value of the tables' tenant column, where the catalogue names one
+    apart    True: a database of its own, not in one transaction with ours
+    """
+
+    connect: Connect
+    schema: str = "erp"
+    tenant: str | None = None
+    apart: bool = False
+
+
+class Erp(Connector):
+    type = "erp"
+    capabilities = Capabilities(
+        delta_read=True,
+        deletes=True,
+        bulk_read=True,
+        write=True,
+        conditional_write=True,
+        idempotency="transaction",
+        batch_size=PAGE,
+    )
+
+    def __init__(self, given: Given, catalogue: Mapping[str, CatalogueEntity], place: ErpPlace) -> None:
+        super().__init__(given)
+        self.catalogue = catalogue
+        self.place = place
+
+    def test(self) -> Health:
+        with self.place.connect() as connection:
+            account, version = connection.exec_driver_sql("SELECT current_user::text, current_setting('server_version')").one()
+        return Health(account, {"PostgreSQL": version})
+
+    def entities(self) -> Sequence[str]:
+        return sorted(self.catalogue)
+
+    def stored(self, entity: str) -> CatalogueEntity:
+        found = self.catalogue.get(entity)
+        if found is None:
+            raise ConfigurationError(f"The ERP has no entity '{entity}'{suggestion(entity, self.catalogue)}")
+        return found
+
+    def describe(self, entity: str) -> Entity:
+        return self.stored(entity).entity
+
+    def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
+        stored = self.stored(entity.name)
+        where, values = "", {}
+        if window.since is not None and entity.modified:
+            where, values = f"t.{quoted(stored.columns[entity.modified])} >= :since", {"since": window.since}
+        order = f"t.{quoted(stored.columns[entity.modified])}, " if entity.modified else ""
+        statement = self._select(stored, fields, where) + f" ORDER BY {order}t.{quoted(stored.columns[entity.key])}"
+        with self.place.connect() as connection:
+            found = connection.execution_options(yield_per=PAGE).execute(sa.text(statement), {**values, **self._tenant()})
+            for rows in found.partitions():
+                yield self._page(stored, fields, [tuple(row) for row in rows])
+
+    def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
+        stored = self.stored(entity.name)
+        with self.place.connect() as connection:
+            kind = self.key_type(connection, stored)
+            where = f"t.{quoted(stored.columns[entity.key])} = ANY(CAST(:ids AS {kind}[]))"
+            statement = sa.text(self._select(stored, fields, where))
+            for start in range(0, len(ids), PAGE):
+                found = connection.execute(statement, {"ids": list(ids[start : start + PAGE]), **self._tenant()})
+                yield self._page(stored, fields, [tuple(row) for row in found])
+
+    def changed_at(self, entity: Entity, ids: Sequence[str]) -> "pd.DataFrame":
+        """When each field of these records was last written and by whom, as far as the change log tells.
+
+        Columns record_id, field (null for a deletion), changed_at (aware), actor."""
+        with self.place.connect() as connection:
+            return read_frame(
+                connection,
+                f"""SELECT DISTINCT ON (record_id, field) record_id, field, changed_at, actor
+                    FROM {self.place.schema}.change_log LEFT JOIN LATERAL unnest(fields) AS field ON true
+                    WHERE entity = :entity AND record_id = ANY(:ids) AND (action = 'delete') = (field IS NULL)
+                    ORDER BY record_id, field, id DESC""",
+                {"entity": entity.name, "ids": list(ids)},
+            )
+
+    def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
+        from connector_resources.erp_write import write
+
+        with self.place.connect() as connection:
+            return write(connection, self, self.stored(entity.name), changes)
+
+    def applied(self, intents: Sequence[str]) -> Mapping[str, str | None]:
+        """Which of these intents arrived in a database of its own: intent → version token that the record then had."""
+        with self.place.connect() as connection:
+            statement = (
+                f"SELECT id::text, version FROM {self.place.schema}.applied_intents WHERE id = ANY(CAST(:ids AS uuid[]))"
+            )
+            return {row.id: row.version for row in connection.execute(sa.text(statement), {"ids": list(intents)})}
+
+    def key_type(self, connection: sa.Connection, stored: CatalogueEntity) -> str:
+        """The SQL type of the key's column. Raises ConfigurationError when table or column is not there."""
+        statement = """SELECT format_type(atttypid, atttypmod) FROM pg_attribute
+                       WHERE attrelid = to_regclass(:table) AND attname = :column AND NOT attisdropped"""
+        column = stored.columns[stored.entity.key]
+        found = connection.execute(sa.text(statement), {"table": table_name(stored), "column": column}).scalar()
+        if found is None:
+            raise ConfigurationError(
+                f"The ERP has no column {column} in {table_name(stored)}, where the catalogue (module {stored.module}) puts "
+                f"{stored.entity.name}. Correct the catalogue, or run `integration migrate` for the reference ERP."
+            )
+        return str(found)
+
+    def _tenant(self) -> dict[str, str]:
+        return {} if self.place.tenant is None else {"tenant": self.place.tenant}
+
+    def _select(self, stored: CatalogueEntity, fields: Sequence[str], where: str) -> str:
+        entity = stored.entity
+        modified = f"t.{quoted(stored.columns[entity.modified])}" if entity.modified else "NULL::timestamptz"
+        columns = "".join(f", {_expression(stored, entity.field(name), name)}" for name in fields)
+        conditions = [where] if where else []
+        if self.place.tenant is not None and stored.tenant_column:
+            conditions.append(f"t.{quoted(stored.tenant_column)} = :tenant")
+        narrowed = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        key = f"t.{quoted(stored.columns[entity.key])}::text"
+        return f"SELECT {key}, t.xmin::text, {modified}{columns} FROM {table_name(stored)} t{narrowed}"
+
+    def _page(self, stored: CatalogueEntity, fields: Sequence[str], rows: "list[tuple[Any, ...]]") -> Page:
+        ids, version, modified, *values = list(zip(*rows, strict=True)) or [()] * (len(fields) + 3)
+        described = [field for name in fields if (field := stored.entity.field(name))]
+        columns = {field.name: (arrow_type(field), list(column)) for field, column in zip(described, values, strict=True)}
+        return page(ids, columns, version=version, modified=modified)
+
+
+def _expression(stored: CatalogueEntity, field: Field | None, name: str) -> str:
+    if field is None:
+        raise ConfigurationError(
+            f"The ERP's {stored.entity.name} (module {stored.module}) has no field '{name}'"
+            f"{suggestion(name, stored.entity.names)}"
+        )
+    column = f"t.{quoted(stored.columns[name])}"
+    if field.type is FieldType.DECIMAL:
+        return f"round({column}::numeric, {field.scale})"
+    return f"{column}::{SQL_TYPES[field.type]}" + ("::text" if field.type is FieldType.JSON else "")

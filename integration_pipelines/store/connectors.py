@@ -1,0 +1,142 @@
+"""Connectors: the configured rows. Their credentials are sealed, and opened only for the connector itself."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from connector_resources.errors import ConfigurationError
+from integration_pipelines.store import audit
+from integration_pipelines.store.database import Database, Scope
+
+METHODS = ("oauth2", "api_key", "basic", "certificate")
+
+
+@dataclass(frozen=True)
+class ConnectorRow:
+    """A row of `connectors`, without its credentials."""
+
+    id: int
+    code: str
+    name: str
+    type: str
+    url: str
+    authentication_method: str
+    configuration: Mapping[str, Any]
+    is_active: bool
+    revision: int
+
+
+_COLUMNS = """id, connector_code AS code, connector_name AS name, connector_type AS type, external_system_url AS url,
+              authentication_method, COALESCE(configuration, '{}') AS configuration, is_active, revision"""
+
+
+def create(
+    scope: Scope,
+    *,
+    name: str,
+    connector_type: str,
+    url: str,
+    authentication_method: str,
+    credentials: Mapping[str, str],
+    configuration: Mapping[str, Any] | None = None,
+    code: str | None = None,
+    user: int,
+) -> ConnectorRow:
+    """Raises ConfigurationError for a code that is taken, an unknown method, or an address that is none."""
+    if authentication_method not in METHODS:
+        raise ConfigurationError(f"Authentication method '{authentication_method}' is not one of {', '.join(METHODS)}.")
+    if not re.match(r"^https?://[^\s/]+", url):
+        raise ConfigurationError("The external system's URL must begin with https:// (or http:// for a test system).")
+    code = code or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100] or connector_type
+    taken = scope.run("SELECT 1 FROM connectors WHERE connector_code = :c AND deleted_at IS NULL", c=code).scalar()
+    if taken:
+        raise ConfigurationError(f"There is a connector with code '{code}' already; give another name or code.")
+    number = int(scope.run("SELECT nextval(pg_get_serial_sequence('connectors', 'id'))").scalar_one())
+    scope.run(
+        """INSERT INTO connectors (id, tenant_id, connector_code, connector_name, connector_type, external_system_url,
+                                   authentication_method, credentials, configuration, is_active, created_by)
+           VALUES (:id, :tenant, :code, :name, :type, :url, :method, CAST(:credentials AS jsonb),
+                   CAST(:configuration AS jsonb), true, :user)""",
+        id=number,
+        tenant=scope.tenant,
+        code=code,
+        name=name,
+        type=connector_type,
+        url=url.rstrip("/"),
+        method=authentication_method,
+        credentials=_sealed(scope, number, credentials),
+        configuration=orjson.dumps(configuration or {}).decode(),
+        user=user,
+    )
+    audit.record(scope, f"users/{user}", "connector.create", f"connectors/{number}", {"type": connector_type})
+    return get(scope, number)
+
+
+def get(scope: Scope, number: int) -> ConnectorRow:
+    row = scope.run(f"SELECT {_COLUMNS} FROM connectors WHERE id = :id AND deleted_at IS NULL", id=number).mappings().first()
+    if row is None:
+        raise ConfigurationError(f"There is no connector {number} in this tenant; `integration connector list` shows them.")
+    return ConnectorRow(**row)
+
+
+def every(scope: Scope) -> list[ConnectorRow]:
+    return [
+        ConnectorRow(**row) for row in scope.rows(f"SELECT {_COLUMNS} FROM connectors WHERE deleted_at IS NULL ORDER BY id")
+    ]
+
+
+def credentials_of(scope: Scope, number: int, *, lock: bool = False) -> dict[str, str]:
+    found = scope.run(
+        f"SELECT credentials FROM connectors WHERE id = :id{' FOR UPDATE' if lock else ''}", id=number
+    ).scalar_one()
+    opened: dict[str, str] = scope.vault.open_json(found, "connectors", str(number), "credentials")
+    return opened
+
+
+def _sealed(scope: Scope, number: int, credentials: Mapping[str, str]) -> str:
+    return orjson.dumps(scope.vault.seal_json(dict(credentials), "connectors", str(number), "credentials")).decode()
+
+
+@dataclass
+class _Rotating:
+    scope: Scope
+    number: int
+
+    def load(self) -> Mapping[str, str]:
+        return credentials_of(self.scope, self.number)
+
+    def store(self, changed: Mapping[str, str]) -> None:
+        """Durable at once: the transaction is committed, and the lock with it."""
+        merged = credentials_of(self.scope, self.number) | dict(changed)
+        self.scope.run(
+            "UPDATE connectors SET credentials = CAST(:c AS jsonb), updated_at = now() WHERE id = :id",
+            c=_sealed(self.scope, self.number, merged),
+            id=self.number,
+        )
+        self.scope.connection.commit()
+
+
+@dataclass(frozen=True)
+class StoredCredentials:
+    """contract.CredentialStore over one row."""
+
+    database: Database
+    tenant: UUID
+    number: int
+
+    def load(self) -> Mapping[str, str]:
+        with self.database.tenant(self.tenant) as scope:
+            return credentials_of(scope, self.number)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[_Rotating]:
+        with self.database.connection() as connection:
+            scope = self.database.enter(connection, self.tenant)
+            credentials_of(scope, self.number, lock=True)
+            yield _Rotating(scope, self.number)
+            connection.commit()
