@@ -8,9 +8,10 @@ Two places for the ERP's tables:
                           probed after a crash
 """
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
@@ -78,6 +79,12 @@ class Erp(Connector):
         self.catalogue = catalogue
         self.place = place
 
+    def within(self, connection: sa.Connection) -> "Erp":
+        """The same ERP inside a transaction that is open already; one apart from ours stays as it is."""
+        if self.place.apart:
+            return self
+        return Erp(self.given, self.catalogue, replace(self.place, connect=lambda: nullcontext(connection)))
+
     def test(self) -> Health:
         with self.place.connect() as connection:
             account, version = connection.exec_driver_sql("SELECT current_user::text, current_setting('server_version')").one()
@@ -136,6 +143,23 @@ class Erp(Connector):
 
         with self.place.connect() as connection:
             return write(connection, self, self.stored(entity.name), changes)
+
+    def new_ids(self, entity: Entity, count: int) -> list[str]:
+        """Ids for records yet to be made, so that no link is in doubt: UUIDs, or numbers drawn from the key's sequence."""
+        stored = self.stored(entity.name)
+        with self.place.connect() as connection:
+            kind = self.key_type(connection, stored)
+            if kind in ("uuid", "text") or kind.startswith("character varying"):
+                return [str(uuid.uuid4()) for _ in range(count)]
+            table, column = table_name(stored), stored.columns[entity.key]
+            sequence = connection.execute(sa.text("SELECT pg_get_serial_sequence(:t, :c)"), {"t": table, "c": column}).scalar()
+            if sequence is None:
+                raise ConfigurationError(
+                    f"The key of {table} is of type {kind} and has no sequence, so no new record can be numbered. "
+                    "Give the column an identity or a sequence of its own, or make it uuid or text."
+                )
+            drawn = sa.text("SELECT nextval(CAST(:s AS regclass))::text FROM generate_series(1, :n)")
+            return list(connection.execute(drawn, {"s": sequence, "n": count}).scalars())
 
     def applied(self, intents: Sequence[str]) -> Mapping[str, str | None]:
         """Which of these intents arrived in a database of its own: intent → version token that the record then had."""

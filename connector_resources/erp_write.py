@@ -4,7 +4,6 @@ A batch that the database refuses (a duplicate number, a missing parent, a value
 records stand alone; all others are written.
 """
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -74,11 +73,6 @@ class _Writing:
             self.apply(action, rows[middle:])
 
     def create(self, rows: "pd.Index[Any]") -> None:
-        ids = self.changes.steps.loc[rows, "id"].astype(object)
-        missing = ids.isna()
-        if missing.any():
-            ids[missing] = self.new_ids(int(missing.sum()))
-            self.outcomes.loc[rows, "id"] = ids
         written = self.changes.written.loc[rows]
         for pattern, group in written.groupby([written[name] for name in written.columns], sort=False):
             fields = [str(n) for n, kept in zip(written.columns, _tuple(pattern), strict=True) if kept]
@@ -161,21 +155,6 @@ class _Writing:
         arrived = ids.isin(list(versions))
         self.outcomes.loc[arrived, "outcome"] = Outcome.DONE.value
         self.outcomes.loc[arrived, "version"] = ids[arrived].map(versions)
-
-    def new_ids(self, count: int) -> list[str]:
-        """Ids known before the write, so that the link is never in doubt: UUIDs, or numbers drawn from the key's sequence."""
-        if self.key_type in ("uuid", "text") or self.key_type.startswith("character varying"):
-            return [str(uuid.uuid4()) for _ in range(count)]
-        sequence = self.connection.execute(
-            sa.text("SELECT pg_get_serial_sequence(:t, :c)"), {"t": self.table, "c": self.stored.columns[self.key]}
-        ).scalar()
-        if sequence is None:
-            raise ConfigurationError(
-                f"The key of {self.table} is of type {self.key_type} and has no sequence, so no new record can be numbered. "
-                "Give the column an identity or a sequence of its own, or make it uuid or text."
-            )
-        drawn = sa.text("SELECT nextval(CAST(:s AS regclass))::text FROM generate_series(1, :n)")
-        return list(self.connection.execute(drawn, {"s": sequence, "n": count}).scalars())
 
     def reason(self, refusal: IntegrityError | DataError) -> str:
         """The database's reason by the names it concerns; its DETAIL would quote values."""

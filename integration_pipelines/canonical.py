@@ -12,6 +12,8 @@ from decimal import Context, Decimal
 from functools import cache
 from typing import Any
 
+import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -129,3 +131,26 @@ def typed(texts: pd.DataFrame, fields: Sequence[Field]) -> pd.DataFrame:
         except pa.ArrowInvalid:
             raise ContractError(f"A stored value of {field.name} is not of type {field.type.value}.") from None
     return frame(columns, texts.index)
+
+
+def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None) -> list[bytes]:
+    """Each row as a JSON object of canonical texts; `shown`: only the cells where it is True."""
+    names = [str(name) for name in texts.columns]
+    columns = [array(texts[name]).to_pylist() for name in names]
+    rows = zip(*columns, strict=True) if columns else ([] for _ in range(len(texts)))
+    if shown is None:
+        return [orjson.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    return [
+        orjson.dumps({name: value for name, value, seen in zip(names, row, mask, strict=True) if seen})
+        for row, mask in zip(rows, shown.tolist(), strict=True)
+    ]
+
+
+def rows_from_json(
+    contents: Sequence[bytes | None], names: Sequence[str], index: "pd.Index[Any]"
+) -> "tuple[pd.DataFrame, Any]":
+    """Inverse of `rows_json`: canonical texts, and a boolean array of the same shape that tells which cells there were."""
+    rows = [orjson.loads(content) if content is not None else {} for content in contents]
+    columns = {name: pa.array([row.get(name) for row in rows], TEXT) for name in names}
+    there = np.array([[name in row for name in names] for row in rows], dtype=bool).reshape(len(rows), len(names))
+    return frame(columns, index), there

@@ -38,6 +38,8 @@ __all__ = [
     "arrow_type",
     "canonical",
     "frame",
+    "missing",
+    "plan_frame",
     "record_index",
     "rejected_rows",
     "typed",
@@ -261,15 +263,11 @@ def concat(batches: Sequence[Batch]) -> Batch:
         raise ValueError("Nothing to concatenate: give at least one batch.")
     if len(batches) == 1:
         return batches[0]
-    absent = None
-    if any(batch.absent is not None for batch in batches):
-        absent = pd.concat([_absence(batch) for batch in batches])
-    return Batch(
-        pd.concat([batch.records for batch in batches]),
-        pd.concat([batch.marks for batch in batches]),
-        absent,
-        _stack([batch.rejected for batch in batches]),
-    )
+    parts = {}
+    for name in _ALONGSIDE:
+        if any(getattr(batch, name) is not None for batch in batches):
+            parts[name] = pd.concat([_absence(b) if name == "absent" else getattr(b, name) for b in batches])
+    return Batch(rejected=_stack([batch.rejected for batch in batches]), **parts)
 
 
 def _absence(batch: Batch) -> pd.DataFrame:
@@ -281,6 +279,36 @@ def _absence(batch: Batch) -> pd.DataFrame:
 def absence_frame(columns: "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]", index: "pd.Index[Any]") -> pd.DataFrame:
     """A frame for `absent`: Arrow booleans, never null."""
     return frame({name: pa.array(values, pa.bool_()) for name, values in columns.items()}, index)
+
+
+PLAN = (
+    ("action", TEXT),  # model.Change
+    ("settle", pa.bool_()),  # the link is to be written, even where the record is not
+    ("link_id", pa.int64()),  # null: there is no link yet
+    ("revision", pa.int64()),  # of the link, as resolve saw it
+    ("state", TEXT),  # of the link afterwards
+    ("erp_id", TEXT),
+    ("erp_version", TEXT),  # of the ERP record, as resolve saw it
+    ("fingerprint", pa.binary()),  # of the external side's values
+    ("match_digest", pa.binary()),
+    ("base", pa.binary()),  # JSON of canonical texts: what both sides agree on afterwards
+    ("before", pa.binary()),  # JSON of canonical texts: the ERP record's mapped fields as resolve saw them
+)
+
+
+def plan_frame(index: "pd.Index[Any]", **columns: Any) -> pd.DataFrame:
+    """A frame for `plan`; a single value is for every row, what is not given is null (action: skip, settle: False)."""
+    given: dict[str, Any] = {"action": Change.SKIP.value, "settle": False, "state": "active", **columns}
+    made = {}
+    for name, kind in PLAN:
+        value = given.get(name)
+        values = list(value) if isinstance(value, (list, np.ndarray, pd.Series)) else [value] * len(index)
+        made[name] = pa.array([None if missing(v) else v for v in values], kind)
+    return frame(made, index)
+
+
+def missing(value: object) -> bool:
+    return value is None or value is pd.NA or value != value
 
 
 def marks_frame(

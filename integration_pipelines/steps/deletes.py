@@ -1,0 +1,159 @@
+"""Deletions: external tombstones by the sync config's delete policy, ERP records that are gone, and merges over there.
+
+A deletion against an edit is a conflict, settled by the sync config's strategy.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import array, extension, rows_json
+from integration_pipelines.model import Batch, Change, ConflictStrategy, DeletePolicy, absence_frame, concat, plan_frame
+from integration_pipelines.steps.meeting import created
+from integration_pipelines.steps.merge import Bools, differs
+from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base
+from integration_pipelines.store.database import Scope
+
+
+def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
+    """Plan of tombstones whose record is linked."""
+    merged = np.asarray(pc.is_valid(array(batch.marks["merged_into"])))
+    into = array(batch.marks["merged_into"]).to_pylist()
+    batch = batch.reject(
+        merged,
+        error_type="conflict",
+        message="It was merged into another record over there; decide which of the two ERP records stays.",
+        rule="merge",
+        details=[f'{{"merged_into": "{winner}"}}' for winner, lost in zip(into, merged, strict=True) if lost],
+    )
+    pairs = pairs[~merged]
+    done = np.asarray(pairs["state"] == "deleted") | (run.config.delete_policy is DeletePolicy.IGNORE)
+    parts = [_settled(run, batch.take(done), pairs[done], settle=False)]
+    batch, pairs = replace(batch.take(~done), rejected=batch.rejected.iloc[:0]), pairs[~done]
+    erp = erp_side(run, scope, list(pairs["erp_id"]))
+    lost = ~np.asarray(pairs["erp_id"].isin(erp.texts.index), dtype=bool)
+    parts.append(_settled(run, batch.take(lost), pairs[lost], settle=True))
+    batch, pairs = batch.take(~lost), pairs[~lost]
+    if len(batch):
+        parts.append(_tombstones(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index)))
+    return concat(parts)
+
+
+def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:
+    base, known = known_base(run, scope, pairs)
+    edited = np.asarray((known & differs(erp.texts, base)).any(axis=1))
+    keeps, parks = _against_edits(run, scope, batch, pairs, erp, base, known, edited)
+    posted = np.asarray(erp.marks["immutable"], dtype=bool) & ~keeps
+    batch = batch.reject(
+        parks & ~posted,
+        error_type="conflict",
+        message="It was deleted over there and edited in the ERP since; decide whether the ERP's record stays.",
+        rule="delete",
+    ) if (parks & ~posted).any() else batch  # fmt: skip
+    stays = ~(parks & ~posted)
+    batch = batch.reject(
+        posted[stays],
+        error_type="conflict",
+        message=f"It was deleted over there, and the ERP's {run.target.name} is closed for changes; reverse it in the ERP.",
+        rule="immutable",
+    )
+    left = stays & ~posted
+    return _removed(run, batch, pairs[left], erp.take(left), base[left], known[left], keeps[left])
+
+
+def _against_edits(
+    run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: pd.DataFrame, known: Bools, edited: Bools
+) -> tuple[Bools, Bools]:
+    """Which ERP records survive their deletion over there, and which must wait for a person."""
+    strategy = run.config.strategy
+    nothing = np.zeros(len(batch), dtype=bool)
+    if strategy is ConflictStrategy.MANUAL:
+        return nothing, edited
+    if strategy is ConflictStrategy.TARGET_WINS:
+        return edited, nothing
+    if strategy is ConflictStrategy.SOURCE_WINS:
+        return nothing, nothing
+    changed = known & differs(erp.texts, base) & edited[:, None]
+    moments = erp_instants(run, scope, erp, list(pairs["erp_id"]), changed)
+    with np.errstate(invalid="ignore"):
+        later = instants(batch.marks)[:, None] > moments
+    return edited & ~(later | ~changed).all(axis=1), nothing
+
+
+def _removed(
+    run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: pd.DataFrame, known: Bools, keeps: Bools
+) -> Batch:
+    names = [f.name for f in run.fields]
+    written = np.zeros((len(batch), len(names)), dtype=bool)
+    action = np.full(len(batch), Change.SKIP.value, dtype=object)
+    records, flag = batch.records, run.target.active
+    if run.config.delete_policy is DeletePolicy.PROPAGATE:
+        action[~keeps] = Change.DELETE.value
+    elif flag is not None:
+        at = names.index(flag)
+        clear = ~keeps & ~np.asarray(pc.fill_null(pc.equal(array(erp.texts[flag]), "false"), False))
+        written[clear, at] = True
+        action[clear] = Change.UPDATE.value
+        records, base = records.copy(), base.copy()
+        records[flag] = extension(pa.array(np.zeros(len(batch), dtype=bool)))
+        base[flag] = extension(pc.if_else(pa.array(~keeps), "false", array(base[flag])))
+        known = known.copy()
+        known[~keeps, at] = True
+    planned = plan_frame(
+        batch.records.index,
+        action=action,
+        settle=True,
+        link_id=pairs["link_id"],
+        revision=pairs["revision"],
+        state="deleted",
+        erp_id=pairs["erp_id"],
+        erp_version=array(erp.marks["version"]).to_pylist(),
+        base=rows_json(base, known),
+        before=rows_json(erp.texts),
+    )
+    marks = absence_frame({name: written[:, at] for at, name in enumerate(names)}, batch.records.index)
+    return replace(batch, records=records, plan=planned, written=marks)
+
+
+def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool) -> Batch:
+    """Nothing to write; `settle`: the link is marked deleted."""
+    planned = plan_frame(
+        batch.records.index,
+        settle=settle,
+        link_id=pairs["link_id"],
+        revision=pairs["revision"],
+        state="deleted",
+        erp_id=pairs["erp_id"],
+    )
+    nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
+    return replace(batch, plan=planned, written=absence_frame(nothing, batch.records.index))
+
+
+def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
+    """Changed over there, gone in the ERP: made anew where the external side wins, or where the deletion was ours."""
+    ours = np.asarray(pairs["state"] == "deleted")
+    strategy = run.config.strategy
+    again = ours | (strategy is ConflictStrategy.SOURCE_WINS)
+    if strategy is ConflictStrategy.LAST_WRITE_WINS:
+        log = erp_in(run, scope).changed_at(run.target, list(pairs["erp_id"]))
+        gone = {
+            r: np.datetime64(t.replace(tzinfo=None), "us") for r, t in zip(log["record_id"], log["changed_at"], strict=True)
+        }
+        deleted_at = np.array([gone.get(e, np.datetime64("NaT")) for e in pairs["erp_id"]], dtype="datetime64[us]")
+        with np.errstate(invalid="ignore"):
+            again |= instants(batch.marks) > deleted_at
+    parked = ~again & (strategy is ConflictStrategy.MANUAL)
+    batch = batch.reject(
+        parked,
+        error_type="conflict",
+        message="It was changed over there, and its ERP record was deleted; decide whether it comes back.",
+        rule="delete",
+    )
+    pairs, again = pairs[~parked], again[~parked]
+    back = created(run, batch.take(again), pairs[again], prints, relink=True)
+    rest = replace(batch.take(~again), rejected=batch.rejected.iloc[:0])
+    return concat([back, _settled(run, rest, pairs[~again], settle=True)])

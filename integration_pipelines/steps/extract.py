@@ -1,0 +1,62 @@
+"""extract: everything that may have changed, read from the external system.
+
+The window (at or after the watermark minus the overlap), the claimed inbox ids, ids with an open error, and records whose
+missing parent has meanwhile been linked. So a record that failed comes back although the watermark has passed it.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import pyarrow.compute as pc
+
+from connector_resources.contract import Page, Window
+from connector_resources.errors import ConfigurationError
+from connector_resources.lined_yaml import suggestion
+from integration_pipelines.canonical import array
+from integration_pipelines.model import Batch
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import history, inbox, rejects
+from integration_pipelines.store.syncs import option
+
+
+def extract(run: Run) -> Iterator[Batch]:
+    """Batches as the connector pages them. At the end the run knows where its watermark will go."""
+    require_fields(run)
+    with run.database.tenant(run.tenant) as scope:
+        watermark = history.watermark(scope, run.config)
+        again = set(rejects.to_read_again(scope, run.config)) | set(inbox.claim(scope, run.pair, run.attempt))
+    overlap = timedelta(seconds=option(run.config, "overlap_seconds"))
+    window = Window(since=watermark - overlap if watermark else None)
+    fields = run.mapping.source_fields
+    latest = watermark
+    for page in run.external.read(run.source, fields, window):
+        again -= set(page.records.index)
+        latest = _latest(page, latest)
+        if len(page.records):
+            yield Batch.of(page)
+    for page in run.external.read_ids(run.source, fields, sorted(again)):
+        again -= set(page.records.index)
+        if len(page.records):
+            yield Batch.of(page)
+    if run.attempt is not None:
+        with run.database.tenant(run.tenant) as scope:
+            history.set_position(scope, run.attempt, latest)
+            rejects.close_gone(scope, run.config, sorted(again))
+
+
+def require_fields(run: Run) -> None:
+    """Raises ConfigurationError when the mapping reads a field that the external system no longer has."""
+    names = run.source.names
+    for path in run.mapping.source_fields:
+        head = path.split(".")[0]
+        parents = {n[:-2] for n in names if n.endswith("Id")}
+        if head not in names and head not in parents:
+            raise ConfigurationError(
+                f"{run.source.name} has no field '{head}' any more, and mapping version {run.config.mapping_version} reads it"
+                f"{suggestion(head, names)} Bring the field back, or store a mapping without it."
+            )
+
+
+def _latest(page: Page, before: datetime | None) -> datetime | None:
+    found = pc.max(array(page.marks["modified"])).as_py()
+    return max((moment for moment in (found, before) if moment is not None), default=None)

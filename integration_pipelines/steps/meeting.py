@@ -1,0 +1,119 @@
+"""First meetings: a record without a link finds its ERP record by the mapping's match key, or becomes a new one.
+
+One candidate links. Several park, and so does a candidate that another external record holds already: guessing would merge two
+companies into one. None creates.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from connector_resources.contract import Window
+from integration_pipelines.canonical import canonical, rows_json
+from integration_pipelines.model import Batch, Change, absence_frame, missing, plan_frame
+from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.sides import erp_in, pairs_frame, said
+from integration_pipelines.store import links
+from integration_pipelines.store.database import Scope
+
+
+def match(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, pd.DataFrame]:
+    """The batch without the records that park, and for each that stays its candidate (sides.PAIRS; erp_id may be None)."""
+    digests = match_digests(run, scope, batch)
+    wanted = [digest for digest in digests if digest is not None]
+    candidates = _candidates(run, scope) if wanted else {}
+    claimed = links.claimed(scope, run.pair, wanted) if wanted else {}
+    found = sorted({erp_id for digest in wanted for erp_id in candidates.get(digest, [])})
+    taken = links.taken(scope, run.pair, found) if found else {}
+    reasons: dict[int, str] = {}
+    erp_ids: list[str | None] = []
+    seen: set[bytes] = set()
+    for at, digest in enumerate(digests):
+        there = candidates.get(digest, []) if digest is not None else []
+        reason = _reason(digest, there, seen, claimed, taken)
+        if reason:
+            reasons[at] = reason
+        elif digest is not None:
+            seen.add(digest)
+        erp_ids.append(there[0] if len(there) == 1 and not reason else None)
+    pairs = pairs_frame(batch.records.index, erp_id=erp_ids, match_digest=digests)
+    if not reasons:
+        return batch, pairs
+    mask = np.zeros(len(batch), dtype=bool)
+    mask[list(reasons)] = True
+    key = " + ".join(run.mapping.match)
+    left = batch.reject(
+        mask,
+        error_type="conflict",
+        message=[
+            f"{reasons[at]} Match key: {key}. Nothing was written; decide which records belong together."
+            for at in sorted(reasons)
+        ],
+        field=run.mapping.match[0],
+        rule="match",
+    )
+    return left, pairs[~mask]
+
+
+def _reason(
+    digest: bytes | None,
+    there: list[str],
+    seen: set[bytes],
+    claimed: "dict[bytes, str] | object",
+    taken: "dict[str, str] | object",
+) -> str | None:
+    if digest is None:
+        return None
+    if digest in seen:
+        return "Two records of this sync claim one match key."
+    if isinstance(claimed, dict) and digest in claimed:
+        return "Another record that is linked already claims the same match key."
+    if len(there) > 1:
+        return f"{len(there)} records of the ERP fit this one's match key."
+    if there and isinstance(taken, dict) and there[0] in taken:
+        return "The record of the ERP that fits is linked with another one already."
+    return None
+
+
+def match_digests(run: Run, scope: Scope, batch: Batch) -> list[bytes | None]:
+    """One keyed digest a record; None where the match key is not complete."""
+    if not run.mapping.match:
+        return [None] * len(batch)
+    return _digests(scope, run.mapping.match_text(batch.records))
+
+
+def _digests(scope: Scope, texts: pa.Array) -> list[bytes | None]:
+    values = texts.to_pylist()
+    made = iter(scope.vault.digests(("match\x1e" + value).encode() for value in values if value is not None))
+    return [None if value is None else next(made) for value in values]
+
+
+def _candidates(run: Run, scope: Scope) -> dict[bytes, list[str]]:
+    """Match keys of everything in the ERP, read once a run: digest → ids of ERP records."""
+    if run.matches is None:
+        run.matches = {}
+        for page in erp_in(run, scope).read(run.target, run.mapping.match, Window()):
+            for digest, erp_id in zip(_digests(scope, run.mapping.match_text(page.records)), page.records.index, strict=True):
+                if digest is not None:
+                    run.matches.setdefault(digest, []).append(str(erp_id))
+    return run.matches
+
+
+def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]", *, relink: bool = False) -> Batch:
+    """Plan of records that become new ones in the ERP; `relink`: their links stand and get the new id."""
+    shown = said(batch)
+    texts = canonical(batch.records, run.fields)
+    planned = plan_frame(
+        batch.records.index,
+        action=Change.CREATE.value,
+        settle=True,
+        link_id=pairs["link_id"] if relink else None,
+        revision=pairs["revision"] if relink else None,
+        fingerprint=[prints[record] for record in batch.records.index],
+        match_digest=[None if missing(digest) else digest for digest in pairs["match_digest"]],
+        base=rows_json(texts, shown),
+    )
+    written = absence_frame({f.name: shown[:, at] for at, f in enumerate(run.fields)}, batch.records.index)
+    return replace(batch, plan=planned, written=written)

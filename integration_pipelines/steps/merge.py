@@ -1,0 +1,112 @@
+"""Three-way merge, field by field, of a frame of linked pairs.
+
+X  the external record, mapped into ERP fields       E  the same fields of the ERP record       B  what both last agreed on
+
+    X = E                      agreed: nothing is written
+    only X differs from B      X is written to the ERP
+    only E differs from B      left alone here: it is a change towards the external side
+    both differ                a conflict: the field's own policy, else the sync config's strategy
+    B does not know the field  a first meeting: the side that the mapping names as its owner
+
+Afterwards B is X wherever the external side spoke. Where the ERP's value was kept (it won a conflict, or owns the field),
+B = X says "seen, and decided": the ERP's value then counts as an edit of its own that is due outward, and the same X never
+asks again. At a first meeting a null overwrites nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import array
+from integration_pipelines.model import ConflictStrategy
+
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+Instants: TypeAlias = "np.ndarray[Any, np.dtype[np.datetime64]]"
+
+
+@dataclass(frozen=True)
+class FieldPolicy:
+    """How one field is merged: its strategy in a conflict, who owns it at a first meeting, whether a null clears it."""
+
+    strategy: ConflictStrategy
+    external_owns: bool = True
+    null_clears: bool = True
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Canonical texts of the three sides (same index, same columns) with boolean arrays of the same shape.
+
+    said         the external side named the field
+    known        B knows the field
+    external_at  when X was modified, one a record (NaT: unknown)
+    erp_at       when E's field was last written, one a cell (NaT: unknown)
+    """
+
+    external: pd.DataFrame
+    erp: pd.DataFrame
+    base: pd.DataFrame
+    said: Bools
+    known: Bools
+    external_at: Instants
+    erp_at: Instants
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Boolean arrays, a record by a field: write: X goes to the ERP · clash: a person must decide · said: X spoke (nulls that
+    clear nothing left out), so that B becomes X there."""
+
+    write: Bools
+    clash: Bools
+    said: Bools
+
+
+def differs(left: pd.DataFrame, right: pd.DataFrame) -> Bools:
+    """Cells that are not the same; null equals null."""
+    out = np.zeros(left.shape, dtype=bool)
+    for at, name in enumerate(left.columns):
+        a, b = array(left[name]), array(right[name])
+        unequal = pc.fill_null(pc.not_equal(a, b), False)
+        one_null = pc.xor(pc.is_null(a), pc.is_null(b))
+        out[:, at] = np.asarray(pc.or_(unequal, one_null))
+    return out
+
+
+def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
+    """Equal or unknown instants under last_write_wins: the ERP's value stays. Nothing is decided by chance."""
+    nulls = np.column_stack([np.asarray(pc.is_null(array(sides.external[n]))) for n in sides.external.columns])
+    clears = np.array([policy.null_clears for policy in policies])
+    owns = np.array([policy.external_owns for policy in policies])
+    said = sides.said & (clears | ~nulls)
+    open_ = said & differs(sides.external, sides.erp)
+    external_changed = differs(sides.external, sides.base)
+    erp_changed = differs(sides.erp, sides.base)
+    both = open_ & sides.known & external_changed & erp_changed
+    with np.errstate(invalid="ignore"):
+        later = sides.external_at[:, None] > sides.erp_at  # False where either is NaT
+    wins, manual = np.zeros_like(said), np.zeros_like(said)
+    for at, policy in enumerate(policies):
+        if policy.strategy is ConflictStrategy.SOURCE_WINS:
+            wins[:, at] = True
+        elif policy.strategy is ConflictStrategy.LAST_WRITE_WINS:
+            wins[:, at] = later[:, at]
+        elif policy.strategy is ConflictStrategy.MANUAL:
+            manual[:, at] = True
+    write = (open_ & ~sides.known & owns & ~nulls) | (open_ & sides.known & external_changed & ~erp_changed) | (both & wins)
+    return Merged(write, both & manual, said)
+
+
+def new_base(sides: Sides, merged: Merged) -> tuple[pd.DataFrame, Bools]:
+    """B after the merge, and which fields it knows."""
+    columns = {
+        name: pc.if_else(pa.array(merged.said[:, at]), array(sides.external[name]), array(sides.base[name]))
+        for at, name in enumerate(sides.external.columns)
+    }
+    texts = {name: pd.arrays.ArrowExtensionArray(values) for name, values in columns.items()}
+    return pd.DataFrame(texts, index=sides.external.index), sides.known | merged.said

@@ -1,0 +1,42 @@
+"""References: a parent's external id becomes its ERP id, through identity links."""
+
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import array, extension
+from integration_pipelines.model import Batch
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import links
+from integration_pipelines.store.database import Scope
+
+
+def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
+    """A record whose parent is not linked yet is set aside as a mapping error that heals itself."""
+    for name, reference in run.mapping.references.items():
+        if not len(batch):
+            break
+        ids = array(batch.records[name])
+        parents = [value for value in pc.unique(ids).to_pylist() if value is not None]
+        known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, parents)
+        values = ids.to_pylist()
+        orphan = np.array([value is not None and value not in known for value in values], dtype=bool) & ~batch.deleted
+        records = batch.records.copy()
+        records[name] = extension(pa.array([None if value is None else known.get(value) for value in values], pa.string()))
+        waits = [
+            orjson.dumps({"waits_for": {"erp_entity": reference.erp_entity, "external_id": value}}).decode()
+            for value, waiting in zip(values, orphan, strict=True)
+            if waiting
+        ]
+        batch = replace(batch, records=records).reject(
+            orphan,
+            error_type="mapping",
+            message=f"The {reference.erp_entity} in {name} is not linked yet; this heals itself once that one is synced.",
+            field=name,
+            rule="reference",
+            details=waits,
+        )
+    return batch

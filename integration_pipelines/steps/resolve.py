@@ -1,0 +1,194 @@
+"""resolve: what each record means for the ERP, as a plan. Nothing is written here.
+
+One query for the batch's identity links, one bulk read of the ERP. Then, set by set:
+
+    fingerprint as our last read left it    skip
+    linked and changed                      three-way merge (merge.py)
+    not linked                              first meeting: match by the mapping's match key, or create (meeting.py)
+    deleted over there                      the delete policy (deletes.py)
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector_resources.errors import BrakePulled
+from connector_resources.frames import arrow_type
+from integration_pipelines.canonical import array, canonical, extension, rows_json
+from integration_pipelines.model import Batch, Change, absence_frame, concat, missing, plan_frame
+from integration_pipelines.steps import deletes, meeting, sides
+from integration_pipelines.steps.merge import Merged, Sides, merge, new_base
+from integration_pipelines.steps.references import resolve_references
+from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.sides import ErpSide
+from integration_pipelines.store import links
+from integration_pipelines.store.database import Scope
+from integration_pipelines.store.syncs import option
+
+SMALL = 10  # the brake is not pulled for fewer records than this
+
+
+def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Each batch with its plan. Raises BrakePulled at the end when the whole plan would change too many of the known pairs."""
+    with run.database.tenant(run.tenant) as scope:
+        pairs = links.known(scope, run.pair)
+    changes = deletions = 0
+    for batch in batches:
+        with run.database.tenant(run.tenant) as scope:
+            planned = plan(run, scope, resolve_references(run, scope, batch))
+        if planned.plan is not None:
+            action, state = (array(planned.plan[name]) for name in ("action", "state"))
+            writes = pc.is_in(action, pa.array([Change.UPDATE.value, Change.DELETE.value]))
+            changes += pc.sum(writes).as_py() or 0
+            deletions += pc.sum(pc.and_(writes, pc.equal(state, "deleted"))).as_py() or 0
+        yield planned
+    _brake(run, "delete or deactivate", deletions, pairs, option(run.config, "brake_deletes"))
+    _brake(run, "change", changes, pairs, option(run.config, "brake_changes"))
+
+
+def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
+    if count >= SMALL and count > share * pairs and run.config.brake_released_at is None and run.attempt is not None:
+        raise BrakePulled(
+            f"This run would {verb} {count} of the {pairs} known {run.target.name} records, more than the {share:.0%} that "
+            f"sync config {run.config.id} allows. Nothing was written. Look at `integration sync plan {run.config.id}`; if it is "
+            f"what you want, `integration sync release {run.config.id}` lets the next run through."
+        )
+
+
+def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
+    """The batch with plan and written; references are resolved already. Records that must wait are rejected."""
+    batch = _all_columns(run, batch)
+    found = links.find(scope, run.pair, list(batch.records.index))
+    texts = canonical(batch.records, run.fields)
+    prints = pd.Series(sides.fingerprints(scope, texts, sides.said(batch)), index=batch.records.index, dtype=object)
+    linked = np.asarray(batch.records.index.astype(object).isin(found.index), dtype=bool)
+    deleted = batch.deleted
+    known = found.reindex(batch.records.index.astype(object))
+    kept = [None if missing(value) else bytes(value) for value in known["external_fingerprint"]]
+    same = np.array([old == new for old, new in zip(kept, prints, strict=True)], dtype=bool)
+    same &= linked & np.asarray(known["state"] == "active", dtype=bool) & ~deleted
+    parts = [_skipped(run, batch.take(same | (deleted & ~linked)))]
+    changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
+    if changed.any():
+        part = _alone(batch.take(changed))
+        parts.append(_paired(run, scope, part, sides.pairs_of(found, part.records.index), prints))
+    if gone.any():
+        part = _alone(batch.take(gone))
+        parts.append(deletes.plan(run, scope, part, sides.pairs_of(found, part.records.index)))
+    if new.any():
+        part, candidates = meeting.match(run, scope, _alone(batch.take(new)))
+        met = np.array([not missing(erp_id) for erp_id in candidates["erp_id"]], dtype=bool)
+        parts.append(meeting.created(run, part.take(~met), candidates[~met], prints))
+        if met.any():
+            parts.append(_paired(run, scope, _alone(part.take(met)), candidates[met], prints))
+    return concat(parts)
+
+
+def _alone(batch: Batch) -> Batch:
+    """Without the rejected rows so far: they travel with one part only."""
+    return replace(batch, rejected=batch.rejected.iloc[:0])
+
+
+def _all_columns(run: Run, batch: Batch) -> Batch:
+    """Every field of the run as a column, in its order: the active flag may be one that no rule fills."""
+    records, absent = batch.records, pd.DataFrame(~sides.said(batch), index=batch.records.index, columns=batch.records.columns)
+    for field in run.fields:
+        if field.name not in records.columns:
+            records = records.assign(**{field.name: extension(pa.nulls(len(batch), arrow_type(field)))})
+            absent = absent.assign(**{field.name: True})
+    names = [field.name for field in run.fields]
+    marks = absence_frame({name: absent[name].to_numpy(dtype=bool) for name in names}, records.index)
+    return replace(batch, records=records[names], absent=marks)
+
+
+def _skipped(run: Run, batch: Batch) -> Batch:
+    nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
+    return replace(batch, plan=plan_frame(batch.records.index), written=absence_frame(nothing, batch.records.index))
+
+
+def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
+    """Plan of records whose ERP record is known: by a link, or because they were just matched."""
+    erp = sides.erp_side(run, scope, list(pairs["erp_id"]))
+    lost = ~np.asarray(pairs["erp_id"].isin(erp.texts.index), dtype=bool)
+    parts = []
+    if lost.any():
+        parts.append(deletes.lost_in_erp(run, scope, batch.take(lost), pairs[lost], prints))
+        batch, pairs = batch.take(~lost), pairs[~lost]
+    if len(batch):
+        parts.append(_merged(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index), prints))
+    return concat(parts)
+
+
+def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, prints: "pd.Series[bytes]") -> Batch:
+    batch = _reactivated(run, batch, pairs)
+    texts = canonical(batch.records, run.fields)
+    base, known = sides.known_base(run, scope, pairs)
+    both = sides.contested(texts, erp.texts, base, known)
+    erp_at = sides.erp_instants(run, scope, erp, list(pairs["erp_id"]), both)
+    state = Sides(texts, erp.texts, base, sides.said(batch), known, sides.instants(batch.marks), erp_at)
+    merged = merge(state, run.policies)
+    base_texts, base_known = new_base(state, merged)
+    names = [f.name for f in run.fields]
+    planned = plan_frame(
+        batch.records.index,
+        action=np.where(merged.write.any(axis=1), Change.UPDATE.value, Change.SKIP.value),
+        settle=True,
+        link_id=pairs["link_id"],
+        revision=pairs["revision"],
+        erp_id=pairs["erp_id"],
+        erp_version=array(erp.marks["version"]).to_pylist(),
+        fingerprint=[prints[record] for record in batch.records.index],
+        match_digest=pairs["match_digest"],
+        base=rows_json(base_texts, base_known),
+        before=rows_json(erp.texts),
+    )
+    written = absence_frame({name: merged.write[:, at] for at, name in enumerate(names)}, batch.records.index)
+    return _parked(run, replace(batch, plan=planned, written=written), state, merged, erp)
+
+
+def _reactivated(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
+    """A record that comes back after its deletion sets the flag that the deletion cleared."""
+    back, flag = np.asarray(pairs["state"] == "deleted", dtype=bool), run.target.active
+    if flag is None or not back.any() or batch.absent is None:
+        return batch
+    on = extension(pc.if_else(pa.array(back), True, array(batch.records[flag])))
+    spoken = extension(pc.and_(array(batch.absent[flag]), pa.array(~back)))
+    return replace(batch, records=batch.records.assign(**{flag: on}), absent=batch.absent.assign(**{flag: spoken}))
+
+
+def _parked(run: Run, batch: Batch, state: Sides, merged: Merged, erp: ErpSide) -> Batch:
+    """Set aside what a person must decide: clashes under `manual`, and changes of documents that are closed.
+
+    `batch` comes without rejected rows; its own hold all three sides instead of the record."""
+    clash = np.asarray(merged.clash.any(axis=1))
+    closed = np.asarray(erp.marks["immutable"], dtype=bool) & merged.write.any(axis=1) & ~clash
+    if not (clash | closed).any():
+        return batch
+    names = [f.name for f in run.fields]
+    content = [
+        f'{{"external": {x.decode()}, "erp": {e.decode()}, "base": {b.decode()}}}'
+        for x, e, b in zip(
+            rows_json(state.external, state.said), rows_json(state.erp), rows_json(state.base, state.known), strict=True
+        )
+    ]
+    fields = [", ".join(n for n, hit in zip(names, row, strict=True) if hit) for row in (merged.clash | merged.write)]
+    clashing = [", ".join(n for n, hit in zip(names, row, strict=True) if hit) for row in merged.clash]
+    waiting = clash | closed
+    messages = [
+        f"Both sides changed {clashing[at]}; decide which value stays." if clash[at]
+        else f"The ERP's {run.target.name} is closed for changes, and {fields[at]} differs; correct it by a reversal."
+        for at in np.flatnonzero(waiting)
+    ]  # fmt: skip
+    left = batch.reject(
+        waiting,
+        error_type="conflict",
+        message=messages,
+        field=[clashing[at] or fields[at] for at in np.flatnonzero(waiting)],
+        rule="merge",
+    )
+    rows = pa.array([content[at] for at in np.flatnonzero(waiting)], pa.string())
+    return replace(left, rejected=left.rejected.assign(data=extension(rows)))

@@ -1,0 +1,144 @@
+"""Settling: once the ERP has a record, its link, base, journal row and intent follow in one transaction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import array, canonical, frame, rows_from_json, rows_json
+from integration_pipelines.model import Batch, Change, missing
+from integration_pipelines.steps import sides
+from integration_pipelines.steps.merge import Bools
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import history, ledger, links
+from integration_pipelines.store.database import Scope
+
+_BYTES = ("base", "before", "after", "fingerprint", "erp_fingerprint", "match_digest")
+_COLUMNS = (
+    "external_id", "action", "link_id", "state", "erp_id", "external_version", "erp_version", "changed_fields", "intent", *_BYTES
+)  # fmt: skip
+
+
+@dataclass
+class Settlement:
+    """Rows to be settled, one a record: plain Python values, so that an intent can carry its row as JSON."""
+
+    rows: pd.DataFrame
+
+    @classmethod
+    def nothing(cls) -> "Settlement":
+        return cls(pd.DataFrame({name: [] for name in _COLUMNS}, dtype=object))
+
+    @classmethod
+    def of(cls, run: Run, scope: Scope, batch: Batch, written: dict[str, list[Any]]) -> "Settlement":
+        """What a planned batch leaves behind; `written`: ids and intents of the records that are written."""
+        if not len(batch) or batch.plan is None:
+            return cls.nothing()
+        plan = {name: [None if missing(v) else v for v in batch.plan[name]] for name in batch.plan.columns}
+        mask = batch.written.to_numpy(dtype=bool) if batch.written is not None else np.zeros(batch.records.shape, dtype=bool)
+        after, there = _after(run, batch, plan["before"], mask)
+        prints = sides.fingerprints(scope, after, np.ones(after.shape, dtype=bool))
+        deleted = [action == Change.DELETE for action in plan["action"]]
+        names = np.array([f.name for f in run.fields])
+        rows = {
+            "external_id": list(map(str, batch.records.index)),
+            "action": plan["action"],
+            "link_id": plan["link_id"],
+            "state": plan["state"],
+            "erp_id": plan["erp_id"],
+            "external_version": [None if missing(v) else v for v in batch.marks["version"]],
+            "erp_version": plan["erp_version"],
+            "changed_fields": [orjson.dumps(names[row].tolist()).decode() for row in mask],
+            "intent": [None] * len(batch),
+            "base": plan["base"],
+            "before": plan["before"],
+            "after": [None if gone else row for gone, row in zip(deleted, rows_json(after, there), strict=True)],
+            "fingerprint": plan["fingerprint"],
+            "erp_fingerprint": [None if gone else row for gone, row in zip(deleted, prints, strict=True)],
+            "match_digest": plan["match_digest"],
+        }
+        return cls(pd.DataFrame(rows | written, dtype=object))
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """The rows that were written to the ERP; the others only refresh their link."""
+        return self.rows[self.rows["action"] != Change.SKIP]
+
+    def plus(self, *others: "Settlement") -> "Settlement":
+        filled = [part.rows for part in (self, *others) if len(part.rows)]
+        return Settlement(pd.concat(filled, ignore_index=True)) if filled else self
+
+    def arrived(self, mask: Bools, versions: list[str | None]) -> "Settlement":
+        return Settlement(self.rows.assign(erp_version=versions)[mask])
+
+    def announce(self, run: Run) -> None:
+        """Commit the intents, each with what settles its record, before anything is written elsewhere."""
+        payloads = [orjson.dumps(_portable(row)) for row in self.rows.to_dict("records")]
+        with run.database.tenant(run.tenant) as scope:
+            ledger.announce(scope, run.pair, run.opened, self.rows, state="announced", payloads=payloads)
+
+    def abandon(self, scope: Scope, mask: Bools) -> None:
+        """Intents whose write did not happen."""
+        ledger.settle_intents(scope, list(self.rows["intent"][mask]), "abandoned")
+
+
+def _after(run: Run, batch: Batch, before: list[bytes | None], written: Bools) -> tuple[pd.DataFrame, Bools]:
+    """The ERP record's mapped fields after the write, and which of them are known."""
+    names = [f.name for f in run.fields]
+    old, there = rows_from_json(before, names, batch.records.index)
+    texts = canonical(batch.records, run.fields)
+    columns = {
+        name: pc.if_else(pa.array(written[:, at]), array(texts[name]), array(old[name])) for at, name in enumerate(names)
+    }
+    return frame(columns, batch.records.index), there | written
+
+
+def _portable(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.hex() if name in _BYTES and value is not None else value for name, value in row.items()}
+
+
+def _from_portable(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: bytes.fromhex(value) if name in _BYTES and value is not None else value for name, value in row.items()}
+
+
+def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
+    """Links, base, journal and intents of these rows, in the caller's transaction."""
+    rows = settlement.rows.reset_index(drop=True)
+    if rows.empty:
+        return
+    subjects = [ledger.subject(run.target.name, erp_id) for erp_id in rows["erp_id"]]
+    keys = ledger.keys_for(scope, subjects)
+    places = [run.pair.base_place(external_id) for external_id in rows["external_id"]]
+    base = ledger.seal(scope, keys, subjects, list(rows["base"].where(rows["base"].notna(), b"{}")), places)
+    prints = ("external_fingerprint", "fingerprint"), ("erp_fingerprint", "erp_fingerprint"), ("match_digest", "match_digest")
+    sealed = {name: ledger.as_text(rows[source]) for name, source in prints} | {"base": ledger.as_text(base)}
+    links.save(scope, run.pair, rows.assign(**sealed), run.opened.field_mapping_id)
+    changes = Settlement(rows).changes
+    if changes.empty:
+        return
+    ledger.journal(scope, run.opened, keys, [subjects[at] for at in changes.index], changes)
+    if run.erp.place.apart:
+        ledger.settle_intents(scope, list(changes["intent"]), "confirmed")
+    else:
+        ledger.announce(scope, run.pair, run.opened, changes, state="confirmed", payloads=[None] * len(changes))
+
+
+def recover(run: Run) -> int:
+    """Settle the intents that a dead run announced: those that arrived in the ERP's database get their links and journal rows,
+    the others are abandoned (their records are read again). Returns how many had arrived."""
+    with run.database.tenant(run.tenant) as scope:
+        waiting = dict(ledger.unsettled(scope, run.config.id))
+    if not waiting:
+        return 0
+    versions = run.erp.applied(list(waiting))
+    rows = [_from_portable(waiting[intent]) | {"erp_version": version} for intent, version in versions.items()]
+    with run.database.tenant(run.tenant) as scope:
+        if rows:
+            settle(run, scope, Settlement(pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)))
+            history.count(scope, run.opened, succeeded=len(rows))
+        ledger.settle_intents(scope, sorted(set(waiting) - set(versions)), "abandoned")
+    return len(rows)

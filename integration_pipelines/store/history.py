@@ -1,0 +1,228 @@
+"""The history of runs: one row an attempt, opened before anything is read, closed by whoever ends it.
+
+processed = succeeded + failed + skipped, in every state of the row: counts are added in the transaction of what they count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+
+from integration_pipelines.events import SyncCompleted, SyncFailed, SyncStarted
+from integration_pipelines.model import SyncStatus
+from integration_pipelines.store import audit, outbox
+from integration_pipelines.store.database import Database, Scope
+from integration_pipelines.store.syncs import SyncConfig
+
+_DEAD = "The process of this run died before it had finished. What it had committed stands; the next run goes on from there."
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row of `sync_history` while its run goes on: what the run is pinned to."""
+
+    id: int
+    sync_configuration_id: int
+    run_id: UUID
+    attempt_number: int
+    field_mapping_id: int
+    config_revision: int
+    connector_revision: int
+    position: str | None
+    sync_status: str
+
+
+_ATTEMPT = """SELECT id, sync_configuration_id, run_id, attempt_number, field_mapping_id, config_revision, connector_revision,
+              position, sync_status FROM sync_history"""
+
+
+def open_attempt(
+    scope: Scope, config: SyncConfig, connector_revision: int, run_id: UUID, root_run_id: UUID | None, now: datetime
+) -> Attempt:
+    """This run's row: the one that stands, or a new one with SyncStarted beside it.
+
+    A re-execution names the first attempt and keeps what that one was pinned to."""
+    found = scope.rows(f"{_ATTEMPT} WHERE run_id = :run", run=run_id)
+    if found:
+        return Attempt(**found[0])
+    first = scope.rows(f"{_ATTEMPT} WHERE run_id = :run", run=root_run_id) if root_run_id else []
+    pinned = Attempt(**first[0]) if first else None
+    number = scope.run(
+        """INSERT INTO sync_history (tenant_id, sync_configuration_id, sync_direction, sync_status, started_at, run_id,
+               first_history_id, attempt_number, field_mapping_id, config_revision, connector_revision, position)
+           SELECT :tenant, :sync, :direction, 'running', :now, :run, CAST(:first AS bigint),
+               1 + count(h.id), :mapping, :config, :connector, :position
+           FROM (SELECT) one LEFT JOIN sync_history h ON h.id = :first OR h.first_history_id = :first
+           RETURNING id""",
+        tenant=scope.tenant,
+        sync=config.id,
+        direction=config.direction,
+        now=now,
+        run=run_id,
+        first=pinned.id if pinned else None,
+        mapping=pinned.field_mapping_id if pinned else config.mapping_id,
+        config=pinned.config_revision if pinned else config.revision,
+        connector=pinned.connector_revision if pinned else connector_revision,
+        position=pinned.position if pinned else None,
+    ).scalar_one()
+    outbox.announce(scope, SyncStarted(_public(scope, number), config.payload(), config.direction))
+    return Attempt(**scope.rows(f"{_ATTEMPT} WHERE id = :id", id=number)[0])
+
+
+def set_position(scope: Scope, attempt: Attempt, position: datetime | None) -> None:
+    """Where the watermark goes when this run ends well."""
+    text = position.isoformat() if position else None
+    scope.run("UPDATE sync_history SET position = :p WHERE id = :id", p=text, id=attempt.id)
+
+
+def count(scope: Scope, attempt: Attempt, *, succeeded: int = 0, failed: int = 0, skipped: int = 0) -> None:
+    scope.run(
+        """UPDATE sync_history SET records_processed = records_processed + :all, records_succeeded = records_succeeded + :s,
+               records_failed = records_failed + :f, records_skipped = records_skipped + :k WHERE id = :id""",
+        all=succeeded + failed + skipped,
+        s=succeeded,
+        f=failed,
+        k=skipped,
+        id=attempt.id,
+    )
+
+
+def watermark(scope: Scope, config: SyncConfig, side: str = "external") -> datetime | None:
+    found = scope.run(
+        "SELECT position FROM sync_watermarks WHERE sync_configuration_id = :sync AND side = :side", sync=config.id, side=side
+    ).scalar()
+    return datetime.fromisoformat(found) if found else None
+
+
+def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) -> SyncStatus:
+    """Close the row, move the watermark (never backwards), settle the claimed inbox rows, announce the end."""
+    row = scope.rows("SELECT * FROM sync_history WHERE id = :id FOR UPDATE", id=attempt.id)[0]
+    failed, good = row["records_failed"], row["records_succeeded"] + row["records_skipped"]
+    status = SyncStatus.COMPLETED if not failed else SyncStatus.PARTIAL if good else SyncStatus.FAILED
+    message = (
+        f"All {failed} records were set aside; sync_errors has the reason of each." if status is SyncStatus.FAILED else None
+    )
+    _close(scope, attempt.id, status, message, now)
+    if row["position"]:
+        scope.run(
+            """INSERT INTO sync_watermarks AS w (tenant_id, sync_configuration_id, side, position, sync_history_id)
+               VALUES (:tenant, :sync, 'external', :position, :history)
+               ON CONFLICT (tenant_id, sync_configuration_id, side) DO UPDATE SET position = EXCLUDED.position,
+                   sync_history_id = EXCLUDED.sync_history_id, updated_at = now()
+               WHERE EXCLUDED.position::timestamptz > w.position::timestamptz""",
+            tenant=scope.tenant,
+            sync=config.id,
+            position=row["position"],
+            history=attempt.id,
+        )
+    scope.run("UPDATE connectors SET last_sync_at = :now WHERE id = :id", now=now, id=config.connector_id)
+    scope.run("UPDATE inbox SET status = 'done', settled_at = now() WHERE sync_history_id = :id", id=attempt.id)
+    scope.run(
+        "UPDATE sync_configurations SET brake_released_at = NULL WHERE id = :id AND brake_released_at <= :started",
+        id=config.id,
+        started=row["started_at"],
+    )
+    history = _public(scope, attempt.id)
+    counts = [history[f"records_{name}"] for name in ("processed", "succeeded", "failed")]
+    outbox.announce(
+        scope, SyncFailed(history, message, attempt.attempt_number) if message else SyncCompleted(history, *counts)
+    )
+    audit.record(
+        scope,
+        "sync",
+        "sync.transfer",
+        f"sync_history/{attempt.id}",
+        {
+            "direction": config.direction,
+            "external_entity": config.external_entity,
+            "erp_entity": config.erp_entity,
+            "connector_id": config.connector_id,
+            "succeeded": counts[1],
+            "failed": counts[2],
+        },
+    )
+    return status
+
+
+def fail(scope: Scope, history_id: int, message: str, now: datetime) -> bool:
+    """Close a running row as failed, with SyncFailed beside it. False when it was closed already."""
+    running = scope.run(
+        "SELECT attempt_number FROM sync_history WHERE id = :id AND sync_status IN ('pending', 'running') FOR UPDATE",
+        id=history_id,
+    ).scalar()
+    if running is None:
+        return False
+    _close(scope, history_id, SyncStatus.FAILED, message, now)
+    scope.run("UPDATE inbox SET status = 'pending', sync_history_id = NULL WHERE sync_history_id = :id", id=history_id)
+    outbox.announce(scope, SyncFailed(_public(scope, history_id), message, int(running)))
+    return True
+
+
+def _close(scope: Scope, history_id: int, status: SyncStatus, message: str | None, now: datetime) -> None:
+    scope.run(
+        """UPDATE sync_history SET sync_status = :status, error_message = :message, completed_at = :now,
+               execution_time_ms = GREATEST(0, extract(epoch FROM CAST(:now AS timestamptz) - started_at) * 1000),
+               data_snapshot_before = CAST(:before AS jsonb), data_snapshot_after = CAST(:after AS jsonb) WHERE id = :id""",
+        status=status,
+        message=message,
+        now=now,
+        before=_manifest(scope, history_id, "before"),
+        after=_manifest(scope, history_id, "after"),
+        id=history_id,
+    )
+
+
+def _manifest(scope: Scope, history_id: int, side: str) -> str:
+    """What the journal holds of this run: counts by action, and a digest over the digests of its rows in order."""
+    rows = scope.rows(
+        f"SELECT action, count(*) FROM sync_record_changes WHERE sync_history_id = :id AND {side} IS NOT NULL GROUP BY 1",
+        id=history_id,
+    )
+    digest = scope.run(
+        f"""SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY side, record_id, changed_at)), 'hex')
+            FROM sync_record_changes WHERE sync_history_id = :id AND {side} IS NOT NULL""",
+        id=history_id,
+    ).scalar()
+    return orjson.dumps({"records": {row["action"]: row["count"] for row in rows}, "sha256": digest}).decode()
+
+
+def _public(scope: Scope, history_id: int) -> Mapping[str, Any]:
+    row = scope.rows("SELECT * FROM sync_history WHERE id = :id", id=history_id)[0]
+    return {name: value for name, value in row.items() if name != "tenant_id"} | {"tenant_id": str(row["tenant_id"])}
+
+
+def latest(scope: Scope, config_id: int | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
+    """Attempts, the newest first, with how many records each created, updated and deleted in the ERP."""
+    rows = scope.rows(
+        """SELECT h.*, s.sync_name, c.created, c.updated, c.deleted FROM sync_history h
+           JOIN sync_configurations s ON s.id = h.sync_configuration_id
+           LEFT JOIN LATERAL (SELECT count(*) FILTER (WHERE action = 'create') AS created,
+                   count(*) FILTER (WHERE action = 'update') AS updated, count(*) FILTER (WHERE action = 'delete') AS deleted
+               FROM sync_record_changes j WHERE j.sync_history_id = h.id) c ON true
+           WHERE CAST(:sync AS bigint) IS NULL OR h.sync_configuration_id = :sync ORDER BY h.id DESC LIMIT :limit""",
+        sync=config_id,
+        limit=limit,
+    )
+    return [dict(row) for row in rows]
+
+
+def lock_key(history_id: int) -> int:
+    """Advisory lock that a run's process holds for as long as it lives."""
+    return (0x1E6A711 << 36) | history_id
+
+
+def sweep(database: Database, now: datetime) -> list[UUID]:
+    """Close what dead processes left open; returns the run ids. A row is dead when nobody holds its lock."""
+    with database.directory() as connection:
+        running = connection.execute(sa.text("SELECT history_id, tenant FROM running_histories()")).all()
+    closed = []
+    for row in running:
+        with database.tenant(row.tenant) as scope:
+            free = scope.run("SELECT pg_try_advisory_xact_lock(:k)", k=lock_key(row.history_id)).scalar()
+            if free and fail(scope, row.history_id, _DEAD, now):
+                closed.append(scope.run("SELECT run_id FROM sync_history WHERE id = :id", id=row.history_id).scalar_one())
+    return closed

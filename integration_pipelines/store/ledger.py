@@ -1,0 +1,143 @@
+"""What was written, and what is about to be: the before/after journal, write intents, and the key of each record.
+
+Everything that we keep of one record (base, journal, intents) is sealed under that record's own key, so that it can be erased
+in one stroke. Contents are compressed before they are sealed.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+
+from integration_pipelines.canonical import TEXT, extension
+from integration_pipelines.store.database import Scope
+from integration_pipelines.store.history import Attempt
+from integration_pipelines.store.links import Pair
+from integration_pipelines.store.vault import RecordKeys, record_key_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def subject(erp_entity: str, erp_id: str) -> str:
+    """Whose key it is: the ERP record, whatever it is linked with."""
+    return f"{erp_entity}/{erp_id}"
+
+
+def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
+    """Keys of these records, made where missing."""
+    wanted = list(dict.fromkeys(subjects))
+    statement = "SELECT id, subject, wrapped FROM data_keys WHERE subject = ANY(:s)"
+    found = scope.run(statement, s=wanted).all()
+    missing = sorted(set(wanted) - {row.subject for row in found})
+    if missing:
+        scope.run(
+            """INSERT INTO data_keys (tenant_id, subject, wrapped)
+               SELECT :tenant, s, w FROM unnest(CAST(:s AS text[]), CAST(:w AS bytea[])) AS new (s, w)
+               ON CONFLICT (tenant_id, subject) DO NOTHING""",
+            tenant=scope.tenant,
+            s=missing,
+            w=[scope.vault.new_record_key(s) for s in missing],
+        )
+        found = scope.run(statement, s=wanted).all()
+    return scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)
+
+
+def seal(
+    scope: Scope,
+    keys: RecordKeys,
+    subjects: Sequence[str],
+    contents: Sequence[bytes | None],
+    places: Iterable[tuple[str, ...]],
+) -> list[bytes | None]:
+    packed = [None if content is None else zlib.compress(content, 6) for content in contents]
+    return scope.vault.seal_records(keys, subjects, packed, [scope.vault.place(*place) for place in places])
+
+
+def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Iterable[tuple[str, ...]]) -> list[bytes | None]:
+    """None where there was none, or where the record's key has been erased."""
+    wanted = sorted({record_key_id(content) for content in sealed if content is not None})
+    rows = scope.run("SELECT id, subject, wrapped FROM data_keys WHERE id = ANY(:ids)", ids=wanted).all()
+    keys = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in rows)
+    opened = scope.vault.open_records(keys, sealed, [scope.vault.place(*place) for place in places])
+    return [None if content is None else zlib.decompress(content) for content in opened]
+
+
+def as_text(contents: Iterable[bytes | None]) -> "pd.arrays.ArrowExtensionArray":
+    """A column of bytes as COPY takes them."""
+    return extension(pa.array([None if content is None else "\\x" + content.hex() for content in contents], TEXT))
+
+
+def journal_place(history_id: int, record_id: str, column: str) -> tuple[str, ...]:
+    return ("sync_record_changes", str(history_id), "erp", record_id, column)
+
+
+def journal(scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence[str], rows: "pd.DataFrame") -> None:
+    """One row a changed record. Columns: erp_id, external_id, action, changed_fields (JSON), before, after (bytes or None)."""
+    sealed = {}
+    for column in ("before", "after"):
+        places = [journal_place(attempt.id, erp_id, column) for erp_id in rows["erp_id"]]
+        sealed[column] = seal(scope, keys, subjects, list(rows[column]), places)
+    digests = [
+        hashlib.sha256((b or b"") + (a or b"")).digest() for b, a in zip(sealed["before"], sealed["after"], strict=True)
+    ]
+    frame = rows[["erp_id", "external_id", "action", "changed_fields"]].assign(
+        before=as_text(sealed["before"]), after=as_text(sealed["after"]), digest=as_text(digests)
+    )
+    text = dict.fromkeys(("erp_id", "external_id", "action"), "text")
+    scope.stage("changes", {**text, "changed_fields": "jsonb", "before": "bytea", "after": "bytea", "digest": "bytea"}, frame)
+    scope.run(
+        """INSERT INTO sync_record_changes (tenant_id, sync_history_id, side, record_id, action, external_id, erp_id,
+                                            changed_fields, before, after, digest, changed_at)
+           SELECT :tenant, :history, 'erp', erp_id, action, external_id, erp_id, changed_fields, before, after, digest,
+                  clock_timestamp() FROM changes""",
+        tenant=scope.tenant,
+        history=attempt.id,
+    )
+
+
+def announce(
+    scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", *, state: str, payloads: Sequence[bytes | None]
+) -> None:
+    """Write intents. Columns: intent (UUID), action, external_id, erp_id. With the ERP in our own database they are confirmed
+    in the transaction of the write; otherwise announced, with the payload that settles the record, before it."""
+    subjects = [subject(pair.erp_entity, erp_id) for erp_id in rows["erp_id"]]
+    sealed: list[bytes | None] = [None] * len(rows)
+    if any(payload is not None for payload in payloads):
+        places = [("write_intents", intent, "payload") for intent in rows["intent"]]
+        sealed = seal(scope, keys_for(scope, subjects), subjects, payloads, places)
+    columns = {"intent": "uuid", "action": "text", "external_id": "text", "erp_id": "text", "payload": "bytea"}
+    scope.stage("intents", columns, rows.assign(payload=as_text(sealed)))
+    scope.run(
+        """INSERT INTO write_intents (id, tenant_id, sync_history_id, sync_configuration_id, side, action, external_id, erp_id,
+                                      payload, state, settled_at)
+           SELECT intent, :tenant, :history, :sync, 'erp', action, external_id, erp_id, payload, CAST(:state AS text),
+                  CASE WHEN :state = 'announced' THEN NULL ELSE now() END FROM intents""",
+        tenant=scope.tenant,
+        history=attempt.id,
+        sync=attempt.sync_configuration_id,
+        state=state,
+    )
+
+
+def unsettled(scope: Scope, sync_id: int) -> list[tuple[str, dict[str, Any]]]:
+    """Intents that were announced and never settled, with their payloads (JSON values)."""
+    rows = scope.rows(
+        """SELECT id::text, payload FROM write_intents WHERE sync_configuration_id = :sync AND state = 'announced'
+           ORDER BY created_at""",
+        sync=sync_id,
+    )
+    opened = open_sealed(scope, [row["payload"] for row in rows], [("write_intents", row["id"], "payload") for row in rows])
+    return [(row["id"], orjson.loads(content)) for row, content in zip(rows, opened, strict=True) if content is not None]
+
+
+def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:
+    """confirmed, or abandoned when the write never arrived. The payload is dropped: the journal has it now."""
+    scope.run(
+        "UPDATE write_intents SET state = :state, settled_at = now(), payload = NULL WHERE id = ANY(CAST(:ids AS uuid[]))",
+        ids=list(intents),
+        state=state,
+    )

@@ -1,0 +1,122 @@
+"""sync_errors: the records that were set aside. One open row a record; a success, or a newer failure, closes it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from integration_pipelines.store.database import Scope
+from integration_pipelines.store.history import Attempt
+from integration_pipelines.store.syncs import SyncConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[str], rejected: "pd.DataFrame") -> None:
+    """Close the open errors of every record seen, and open one for each that was rejected (model.REJECTED has the columns).
+
+    retry_count tells how often that record had failed before."""
+    scope.run(
+        """CREATE TEMP TABLE IF NOT EXISTS failed_before (record_id text PRIMARY KEY, times int) ON COMMIT DROP""",
+    )
+    scope.run(
+        """WITH closed AS (
+               UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
+               WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved
+                 AND e.record_id = ANY(:seen) RETURNING e.record_id, e.retry_count)
+           INSERT INTO failed_before SELECT record_id, max(retry_count) + 1 FROM closed GROUP BY 1
+           ON CONFLICT (record_id) DO UPDATE SET times = EXCLUDED.times""",
+        sync=config.id,
+        seen=list(seen),
+    )
+    if rejected.empty:
+        return
+    ids = scope.run(
+        "SELECT nextval(pg_get_serial_sequence('sync_errors', 'id')) FROM generate_series(1, :n)", n=len(rejected)
+    ).scalars()
+    rows = rejected.assign(id=list(ids))
+    rows["record_data"] = [
+        orjson.dumps(scope.vault.seal_json(orjson.loads(content), "sync_errors", str(number), "record_data")).decode()
+        for number, content in zip(rows["id"], rows["data"].astype(object), strict=True)
+    ]
+    rows["error_details"] = [
+        orjson.dumps({"field": field or None, "rule": rule or None, **orjson.loads(details)}).decode()
+        for field, rule, details in zip(rows["field"], rows["rule"], rows["details"], strict=True)
+    ]
+    columns = {"id": "bigint", "record_id": "text", "error_type": "text", "message": "text"}
+    scope.stage("rejects", {**columns, "error_details": "jsonb", "record_data": "jsonb"}, rows)
+    scope.run(
+        """INSERT INTO sync_errors (id, tenant_id, sync_history_id, record_id, error_type, error_message, error_details,
+                                    record_data, retry_count, is_resolved)
+           SELECT r.id, :tenant, :history, left(r.record_id, 255), r.error_type, r.message, r.error_details, r.record_data,
+                  COALESCE(f.times, 0), false
+           FROM rejects r LEFT JOIN failed_before f USING (record_id)""",
+        tenant=scope.tenant,
+        history=attempt.id,
+    )
+
+
+def record_failure(scope: Scope, attempt: Attempt, error_type: str, message: str) -> None:
+    """The error of a whole run: record_id is empty."""
+    scope.run(
+        """INSERT INTO sync_errors (tenant_id, sync_history_id, record_id, error_type, error_message)
+           VALUES (:tenant, :history, '', :type, :message)""",
+        tenant=scope.tenant,
+        history=attempt.id,
+        type=error_type,
+        message=message,
+    )
+
+
+def clear_failures(scope: Scope, config: SyncConfig) -> None:
+    """A run that ended closes the errors of whole runs before it."""
+    scope.run(
+        """UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
+           WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id = ''""",
+        sync=config.id,
+    )
+
+
+def to_read_again(scope: Scope, config: SyncConfig) -> list[str]:
+    """Ids with an open error. One that waits for its parent is left out until that parent is linked."""
+    return list(
+        scope.run(
+            """SELECT DISTINCT e.record_id FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
+               WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> ''
+                 AND (e.error_details->'waits_for' IS NULL OR EXISTS (
+                     SELECT FROM identity_links l WHERE l.connector_id = :connector
+                       AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
+                       AND l.external_id = e.error_details->'waits_for'->>'external_id'))""",
+            sync=config.id,
+            connector=config.connector_id,
+        ).scalars()
+    )
+
+
+def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
+    """Records that the external system no longer knows at all: nothing is left to be done for them."""
+    scope.run(
+        """UPDATE sync_errors e SET is_resolved = true, resolved_at = now(),
+               error_details = COALESCE(e.error_details, '{}') || '{"gone": true}'
+           FROM sync_history h WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync
+             AND NOT e.is_resolved AND e.record_id = ANY(:ids)""",
+        sync=config.id,
+        ids=list(ids),
+    )
+
+
+def latest(scope: Scope, config_id: int, *, history_id: int | None = None, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Errors for people, the newest first; the open ones unless a run is named. Records stay sealed."""
+    rows = scope.rows(
+        """SELECT e.id, e.sync_history_id, e.record_id, e.error_type, e.error_message, e.error_details, e.retry_count,
+                  e.is_resolved, e.created_at
+           FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
+           WHERE h.sync_configuration_id = :sync
+             AND CASE WHEN CAST(:history AS bigint) IS NULL THEN NOT e.is_resolved ELSE h.id = :history END
+           ORDER BY e.id DESC LIMIT :limit""",
+        sync=config_id,
+        history=history_id,
+        limit=limit,
+    )
+    return [dict(row) for row in rows]
