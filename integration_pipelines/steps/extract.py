@@ -45,15 +45,15 @@ def extract(run: Run) -> Iterator[Batch]:
 
 
 def require_fields(run: Run) -> None:
-    """Raises ConfigurationError when the mapping reads a field that the external system no longer has."""
+    """Raises ConfigurationError when the mapping reads a field that the external system no longer has.
+
+    Paths into a parent (Owner.Name) are the connector's to check."""
     names = run.source.names
     for path in run.mapping.source_fields:
-        head = path.split(".")[0]
-        parents = {n[:-2] for n in names if n.endswith("Id")}
-        if head not in names and head not in parents:
+        if "." not in path and path not in names:
             raise ConfigurationError(
-                f"{run.source.name} has no field '{head}' any more, and mapping version {run.config.mapping_version} reads it"
-                f"{suggestion(head, names)} Bring the field back, or store a mapping without it."
+                f"{run.source.name} has no field '{path}' any more, and mapping version {run.config.mapping_version} reads it"
+                f"{suggestion(path, names)} Bring the field back, or store a mapping without it."
             )
 
 

@@ -162,9 +162,8 @@ def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, Batch, pd.
     announced = Settlement.of(run, scope, batch, {"erp_id": ids, "intent": list(steps["intent"])})
     if run.erp.place.apart:
         announced.announce(run)
-    outcomes = erp.write(
-        run.target, Changes(batch.records, batch.written if batch.written is not None else batch.records, steps)
-    )
+    written = batch.written if batch.written is not None else batch.records.notna()
+    outcomes = erp.write(run.target, Changes(batch.records, written, steps))
     arrived = np.asarray(outcomes["outcome"] == Outcome.DONE, dtype=bool)
     refused = np.asarray(outcomes["outcome"] == Outcome.REFUSED, dtype=bool)
     if run.erp.place.apart:

@@ -54,8 +54,8 @@ def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
     if count >= SMALL and count > share * pairs and run.config.brake_released_at is None and run.attempt is not None:
         raise BrakePulled(
             f"This run would {verb} {count} of the {pairs} known {run.target.name} records, more than the {share:.0%} that "
-            f"sync config {run.config.id} allows. Nothing was written. Look at `integration sync plan {run.config.id}`; if it is "
-            f"what you want, `integration sync release {run.config.id}` lets the next run through."
+            f"sync config {run.config.id} allows. Nothing was written. Look at `integration sync plan {run.config.id}`; if "
+            f"that is what you want, `integration sync release {run.config.id}` lets the next run through."
         )
 
 

@@ -18,9 +18,8 @@ from integration_pipelines.store import history, ledger, links
 from integration_pipelines.store.database import Scope
 
 _BYTES = ("base", "before", "after", "fingerprint", "erp_fingerprint", "match_digest")
-_COLUMNS = (
-    "external_id", "action", "link_id", "state", "erp_id", "external_version", "erp_version", "changed_fields", "intent", *_BYTES
-)  # fmt: skip
+_TEXTS = ("external_id", "action", "state", "erp_id", "external_version", "erp_version", "changed_fields", "intent")
+_COLUMNS = (*_TEXTS, "link_id", *_BYTES)
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Settlement:
         return Settlement(pd.concat(filled, ignore_index=True)) if filled else self
 
     def arrived(self, mask: Bools, versions: list[str | None]) -> "Settlement":
-        return Settlement(self.rows.assign(erp_version=versions)[mask])
+        return Settlement(self.rows.assign(erp_version=pd.Series(versions, dtype=object))[mask])
 
     def announce(self, run: Run) -> None:
         """Commit the intents, each with what settles its record, before anything is written elsewhere."""
@@ -97,7 +96,7 @@ def _after(run: Run, batch: Batch, before: list[bytes | None], written: Bools) -
     return frame(columns, batch.records.index), there | written
 
 
-def _portable(row: dict[str, Any]) -> dict[str, Any]:
+def _portable(row: dict[Any, Any]) -> dict[str, Any]:
     return {name: value.hex() if name in _BYTES and value is not None else value for name, value in row.items()}
 
 

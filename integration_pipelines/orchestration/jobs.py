@@ -1,0 +1,64 @@
+"""One job for each active sync config, all from the same graph. A job holds the config's id and nothing else that matters:
+what it reads and writes is looked up when it runs."""
+
+from uuid import UUID
+
+import dagster as dg
+
+from integration_pipelines.orchestration import ops
+from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
+from integration_pipelines.orchestration.session import utc_now
+from integration_pipelines.orchestration.staging_io import StagingIOManager
+from integration_pipelines.settings import load as load_settings
+from integration_pipelines.store.syncs import SyncConfig
+
+
+@dg.io_manager(config_schema={}, required_resource_keys={"sync"})
+def staging(_: dg.InitResourceContext) -> StagingIOManager:
+    return StagingIOManager()
+
+
+@dg.resource(
+    config_schema={}, description="The configured connector (a row of `connectors`); credentials are read when it connects."
+)
+def connector(_: dg.InitResourceContext) -> ConnectorResource:
+    return ConnectorResource(load_settings(), utc_now)
+
+
+@dg.resource(config_schema={}, description="The ERP: schema `erp` beside our tables, or your own database (ERP_DATABASE_URL).")
+def erp(_: dg.InitResourceContext) -> ErpResource:
+    return ErpResource(load_settings(), utc_now)
+
+
+def job_name(sync_id: int) -> str:
+    return f"sync_{sync_id}"
+
+
+def sync_job(tenant: UUID, config: SyncConfig) -> dg.JobDefinition:
+    """The job `sync_<id>`."""
+    return ops.sync.to_job(
+        name=job_name(config.id),
+        description=f"{config.name}: {config.external_entity} → {config.erp_entity} ({config.direction.value})",
+        resource_defs={"sync": ops.session_resource(config.id), "connector": connector, "erp": erp, "staging": staging},
+        executor_def=dg.in_process_executor,
+        tags={
+            "integration/tenant": str(tenant),
+            "integration/connector": str(config.connector_id),
+            "integration/sync": str(config.id),
+        },
+    )
+
+
+def job_of(sync_id: int) -> dg.JobDefinition:
+    """One sync's job, for a process that runs nothing else."""
+    from integration_pipelines.store import syncs
+    from integration_pipelines.store.installation import open_installation
+
+    with open_installation(load_settings()) as installation:
+        database = installation.database()
+        try:
+            tenant = syncs.tenant_of(database, sync_id)
+            with database.tenant(tenant) as scope:
+                return sync_job(tenant, syncs.get(scope, sync_id))
+        finally:
+            database.close()

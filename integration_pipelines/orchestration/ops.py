@@ -1,0 +1,169 @@
+"""The five ops of every sync. Each is a thin face of the step of the same name; batches travel through staging.
+
+Retries have one owner here: a RetryableError runs the op again after a growing delay, or after the very wait that the other
+side asked for. Everything else ends the run at once. Either way Dagster's log gets our sentence and never a driver's, which
+would quote values.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from uuid import UUID
+
+import dagster as dg
+
+from connector_resources.errors import IntegrationError, RetryableError
+from integration_pipelines.model import Batch, SyncStatus
+from integration_pipelines.orchestration.session import RunIds, Session
+from integration_pipelines.orchestration.staging_io import Batches
+from integration_pipelines.settings import load as load_settings
+from integration_pipelines.steps.run import Run
+
+RETRIES = 3
+LONGEST_WAIT = 3600.0
+POLICY = dg.RetryPolicy(max_retries=RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+@contextmanager
+def explained(context: dg.OpExecutionContext, session: Session) -> Iterator[None]:
+    """Turns what went wrong into what Dagster does next, and closes the history when nothing more is tried."""
+    try:
+        yield
+    except RetryableError as problem:
+        if context.retry_number < RETRIES:
+            context.log.warning(f"{problem} (try {context.retry_number + 1} of {RETRIES + 1})")
+            wait = getattr(problem, "wait", None)
+            if wait is not None:
+                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=min(float(wait), LONGEST_WAIT)) from None
+            raise
+        session.fail(problem.error_type, str(problem))
+        raise dg.Failure(f"{problem} Given up after {RETRIES + 1} tries.", allow_retries=False) from None
+    except IntegrationError as problem:
+        session.fail(problem.error_type, str(problem))
+        raise dg.Failure(str(problem), allow_retries=False) from None
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except Exception as problem:  # noqa: BLE001 - whatever it is, its text may quote records
+        sentence = unexpected(problem)
+        session.fail("system", sentence)
+        raise dg.Failure(sentence, allow_retries=False) from None
+    except BaseException:
+        session.fail("system", "The run was cancelled.")
+        raise
+
+
+def unexpected(problem: Exception) -> str:
+    """Kind and place of a fault of our own, without its text."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    ours = [f for f in frames if "integration_pipelines" in f.filename or "connector_resources" in f.filename] or frames
+    place = f" in {ours[-1].filename.rsplit('/', 1)[-1]}, line {ours[-1].lineno}" if ours else ""
+    return f"Unexpected {type(problem).__name__}{place}. This is a fault of the product; please report it with this sentence."
+
+
+def step(
+    context: dg.OpExecutionContext, batches: Callable[[Run], Iterator[Batch]], described: Callable[[Run], Sequence[Field]]
+) -> Batches:
+    """Batches of a step, made only while the IO manager drains them."""
+    session: Session = context.resources.sync
+    with explained(context, session):
+        run = session.run()
+
+    def make() -> Iterator[Batch]:
+        with explained(context, session):
+            yield from batches(run)
+
+    return Batches(make, described(run))
+
+
+def sync_op(compute: Callable[..., object], *, name: str | None = None, out: dg.Out | None = None) -> dg.OpDefinition:
+    """An op of a sync. It takes no config: nothing that the launchpad offers may decide whose records are touched."""
+    made: dg.OpDefinition = dg.op(
+        name=name or compute.__name__,
+        out=out or dg.Out(dg.Any, io_manager_key="staging"),
+        required_resource_keys={"sync"},
+        retry_policy=POLICY,
+        config_schema={},
+    )(compute)
+    return made
+
+
+@sync_op
+def extract(context: dg.OpExecutionContext) -> Batches:
+    """Everything that may have changed, read from the external system."""
+    from integration_pipelines.steps import extract as this
+
+    return step(context, this.extract, lambda run: run.source.fields)
+
+
+@sync_op
+def validate(context: dg.OpExecutionContext, extracted: Batches) -> Batches:
+    """Records that break the external entity's contract are set aside."""
+    from integration_pipelines.steps import validate as this
+
+    return step(context, lambda run: this.validate(extracted, run.source.fields), lambda run: run.source.fields)
+
+
+@partial(sync_op, name="map")
+def map_(context: dg.OpExecutionContext, validated: Batches) -> Batches:
+    """External fields become ERP fields."""
+    from integration_pipelines.steps.map import apply
+
+    return step(context, lambda run: (apply(run.mapping, batch) for batch in validated), lambda run: run.target.fields)
+
+
+@sync_op
+def resolve(context: dg.OpExecutionContext, mapped: Batches) -> Batches:
+    """What each record means for the ERP: create, update, delete, skip, or a conflict."""
+    from integration_pipelines.steps import resolve as this
+
+    return step(context, lambda run: this.resolve(run, mapped), lambda run: run.target.fields)
+
+
+@partial(sync_op, out=dg.Out(dg.Nothing))
+def load(context: dg.OpExecutionContext, resolved: Batches) -> None:
+    """Write to the ERP, with links, journal and history in the same transaction."""
+    from integration_pipelines.steps import load as this
+
+    session: Session = context.resources.sync
+    with explained(context, session):
+        run = session.run()
+        counts, status = this.load(run, resolved)
+        session.staging.drop(UUID(context.run_id))
+    context.add_output_metadata(
+        {
+            "processed": counts.processed,
+            "succeeded": counts.succeeded,
+            "failed": counts.failed,
+            "skipped": counts.skipped,
+            **{f"{action}d": number for action, number in sorted(counts.actions.items())},
+            "status": status.value,
+            "history": run.opened.id,
+        }
+    )
+    if status is SyncStatus.FAILED:
+        raise dg.Failure(
+            f"All {counts.failed} records were set aside. `integration sync errors {session.sync_id}` has the reasons.",
+            allow_retries=False,
+        )
+
+
+@dg.graph
+def sync() -> None:
+    """extract → validate → map → resolve → load"""
+    load(resolve(map_(validate(extract()))))
+
+
+def session_resource(sync_id: int) -> dg.ResourceDefinition:
+    """The run's session. Which sync it is comes from the job's definition alone: the resource takes no config."""
+
+    @dg.resource(config_schema={}, required_resource_keys={"connector", "erp"})
+    def session(context: dg.InitResourceContext) -> Iterator[Session]:
+        if context.run is None:
+            raise dg.DagsterInvariantViolationError("A sync's session belongs to a run.")
+        root = context.run.root_run_id
+        ids = RunIds(UUID(context.run.run_id), UUID(root) if root else None)
+        with Session(load_settings(), sync_id, ids) as opened:
+            yield opened
+
+    return session

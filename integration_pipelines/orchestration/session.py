@@ -1,0 +1,115 @@
+"""One run's session: the store, the two sides, and the locks that the run's process holds for as long as it lives."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from connector_resources.errors import RetryableError
+from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
+from integration_pipelines.settings import Settings
+from integration_pipelines.steps.mapping import compile_mapping, from_json
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import connectors, history, mappings, rejects, syncs
+from integration_pipelines.store.history import Attempt
+from integration_pipelines.store.installation import open_installation
+from integration_pipelines.store.staging import Staging
+from integration_pipelines.store.syncs import SyncConfig
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Busy(RetryableError):
+    """Another run of the same pair is under way."""
+
+
+@dataclass(frozen=True)
+class RunIds:
+    """Dagster's ids of this run and of the first one of its retry chain (None: this is the first)."""
+
+    run_id: UUID
+    root_run_id: UUID | None = None
+
+
+class Session:
+    """Lazily opened: nothing is connected before the first op asks. Without `ids` it is a plan, which opens no history."""
+
+    def __init__(self, settings: Settings, sync_id: int, ids: RunIds | None = None) -> None:
+        self.settings = settings
+        self.sync_id = sync_id
+        self.ids = ids
+        self.attempt: Attempt | None = None
+        self._installation = open_installation(settings)
+        self.database = self._installation.database()
+        self.tenant = syncs.tenant_of(self.database, sync_id)
+        self.staging = Staging(self.database, self.tenant)
+        self._locks: sa.Connection | None = None
+        self._run: Run | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.external.close()
+        if self._locks is not None:
+            self._locks.invalidate()  # ends the connection, and with it the session's locks
+            self._locks.close()
+        self.database.close()
+        self._installation.close()
+
+    def run(self) -> Run:
+        """The run, opened: locks held, history row written, both sides described, the pinned mapping compiled."""
+        if self._run is None:
+            with self.database.tenant(self.tenant) as scope:
+                config = syncs.get(scope, self.sync_id)
+                connector = connectors.get(scope, config.connector_id)
+            if self.ids is not None:
+                self._open(config, connector.revision, self.ids)
+            external = ConnectorResource(self.settings, utc_now).open(self.database, self.tenant, connector)
+            erp = ErpResource(self.settings, utc_now).open(self.database, self.tenant)
+            source, target = external.describe(config.external_entity), erp.describe(config.erp_entity)
+            with self.database.tenant(self.tenant) as scope:
+                row = mappings.get(scope, self.attempt.field_mapping_id if self.attempt else config.mapping_id)
+            stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
+            mapping = compile_mapping(from_json(*stored), target, source)
+            self._run = Run(self.database, self.tenant, config, mapping, external, source, erp, target, utc_now, self.attempt)
+        return self._run
+
+    def _open(self, config: SyncConfig, connector_revision: int, ids: RunIds) -> None:
+        """The pair's lock first (one run at a time for each pair), then the history row under a lock of its own."""
+        if self._locks is None:
+            self._locks = self.database.engine.connect()
+        pair = f"{self.tenant}/{config.connector_id}/{config.external_entity}/{config.erp_entity}"
+        free = self._locks.execute(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:pair, 0))"), {"pair": pair}).scalar()
+        self._locks.commit()
+        if not free:
+            raise Busy(
+                f"Another run is syncing {config.external_entity} with {config.erp_entity} through the same connector; "
+                "start this one again when that one has ended."
+            )
+        history.sweep(self.database, utc_now())
+        with self.database.tenant(self.tenant) as scope:
+            self.attempt = history.open_attempt(scope, config, connector_revision, ids.run_id, ids.root_run_id, utc_now())
+            self._locks.execute(sa.text("SELECT pg_advisory_lock(:k)"), {"k": history.lock_key(self.attempt.id)})
+            self._locks.commit()
+
+    def fail(self, error_type: str, message: str) -> None:
+        """Close the history row as failed; one that could not be opened yet is opened for that."""
+        if self.ids is None:
+            return
+        with self.database.tenant(self.tenant) as scope:
+            if self.attempt is None:
+                config = syncs.get(scope, self.sync_id)
+                connector = connectors.get(scope, config.connector_id)
+                ids = self.ids
+                self.attempt = history.open_attempt(scope, config, connector.revision, ids.run_id, ids.root_run_id, utc_now())
+            if history.fail(scope, self.attempt.id, message, utc_now()):
+                rejects.record_failure(scope, self.attempt, error_type, message)
