@@ -1,64 +1,18 @@
-"""The five ops of every sync. Each is a thin face of the step of the same name; batches travel through staging.
+"""The five ops of every sync. Each is a thin face of the step of the same name; batches travel through staging."""
 
-Retries have one owner here: a RetryableError runs the op again after a growing delay, or after the very wait that the other
-side asked for. Everything else ends the run at once. Either way Dagster's log gets our sentence and never a driver's, which
-would quote values.
-"""
-
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from uuid import UUID
 
 import dagster as dg
 
-from connector_resources.errors import IntegrationError, RetryableError
+from connector_resources.contract import Field
 from integration_pipelines.model import Batch, SyncStatus
+from integration_pipelines.orchestration.failures import POLICY, explained
 from integration_pipelines.orchestration.session import RunIds, Session
 from integration_pipelines.orchestration.staging_io import Batches
 from integration_pipelines.settings import load as load_settings
 from integration_pipelines.steps.run import Run
-
-RETRIES = 3
-LONGEST_WAIT = 3600.0
-POLICY = dg.RetryPolicy(max_retries=RETRIES, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-
-
-@contextmanager
-def explained(context: dg.OpExecutionContext, session: Session) -> Iterator[None]:
-    """Turns what went wrong into what Dagster does next, and closes the history when nothing more is tried."""
-    try:
-        yield
-    except RetryableError as problem:
-        if context.retry_number < RETRIES:
-            context.log.warning(f"{problem} (try {context.retry_number + 1} of {RETRIES + 1})")
-            wait = getattr(problem, "wait", None)
-            if wait is not None:
-                raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=min(float(wait), LONGEST_WAIT)) from None
-            raise
-        session.fail(problem.error_type, str(problem))
-        raise dg.Failure(f"{problem} Given up after {RETRIES + 1} tries.", allow_retries=False) from None
-    except IntegrationError as problem:
-        session.fail(problem.error_type, str(problem))
-        raise dg.Failure(str(problem), allow_retries=False) from None
-    except (dg.Failure, dg.RetryRequested):
-        raise
-    except Exception as problem:  # noqa: BLE001 - whatever it is, its text may quote records
-        sentence = unexpected(problem)
-        session.fail("system", sentence)
-        raise dg.Failure(sentence, allow_retries=False) from None
-    except BaseException:
-        session.fail("system", "The run was cancelled.")
-        raise
-
-
-def unexpected(problem: Exception) -> str:
-    """Kind and place of a fault of our own, without its text."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    ours = [f for f in frames if "integration_pipelines" in f.filename or "connector_resources" in f.filename] or frames
-    place = f" in {ours[-1].filename.rsplit('/', 1)[-1]}, line {ours[-1].lineno}" if ours else ""
-    return f"Unexpected {type(problem).__name__}{place}. This is a fault of the product; please report it with this sentence."
 
 
 def step(
@@ -66,14 +20,9 @@ def step(
 ) -> Batches:
     """Batches of a step, made only while the IO manager drains them."""
     session: Session = context.resources.sync
-    with explained(context, session):
+    with explained(session, context.retry_number, context.log):
         run = session.run()
-
-    def make() -> Iterator[Batch]:
-        with explained(context, session):
-            yield from batches(run)
-
-    return Batches(make, described(run))
+    return Batches(lambda: batches(run), described(run))
 
 
 def sync_op(compute: Callable[..., object], *, name: str | None = None, out: dg.Out | None = None) -> dg.OpDefinition:
@@ -126,7 +75,7 @@ def load(context: dg.OpExecutionContext, resolved: Batches) -> None:
     from integration_pipelines.steps import load as this
 
     session: Session = context.resources.sync
-    with explained(context, session):
+    with explained(session, context.retry_number, context.log):
         run = session.run()
         counts, status = this.load(run, resolved)
         session.staging.drop(UUID(context.run_id))

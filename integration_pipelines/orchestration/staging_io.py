@@ -13,8 +13,10 @@ import dagster as dg
 
 from connector_resources.contract import Field
 from integration_pipelines.model import Batch
+from integration_pipelines.orchestration.failures import explained
 from integration_pipelines.orchestration.session import Session
 from integration_pipelines.steps.preview import preview
+from integration_pipelines.store.staging import Staging
 
 _SHOWN = 5
 
@@ -35,28 +37,27 @@ class Batches:
 class StagingIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         session: Session = context.resources.sync
-        run_id, step = UUID(context.run_id), context.step_key
-        attempt = context.step_context.previous_attempt_count if context.step_context else 0
-        started, size, records, rejected, head = time.monotonic(), 0, 0, 0, None
-        session.staging.begin(run_id, step, attempt)
-        position = 0
-        for position, batch in enumerate(obj, start=1):
+        tries_before = context.step_context.previous_attempt_count
+        started = time.monotonic()
+        with explained(session, tries_before, context.log):
+            metadata = self._drain(session.staging, UUID(context.run_id), context.step_key, tries_before, obj)
+        context.add_output_metadata({**metadata, "seconds": round(time.monotonic() - started, 3)})
+
+    def _drain(self, staging: Staging, run_id: UUID, step: str, attempt: int, batches: Batches) -> dict[str, Any]:
+        size = records = rejected = count = 0
+        head = None
+        staging.begin(run_id, step, attempt)
+        for batch in batches:
             content = batch.to_bytes()
-            session.staging.put(run_id, step, attempt, position - 1, content)
-            size, records = size + len(content), records + len(batch)
+            staging.put(run_id, step, attempt, count, content)
+            count, size, records = count + 1, size + len(content), records + len(batch)
             rejected += len(batch.rejected)
             head = batch.records.head(_SHOWN) if head is None else head
-        session.staging.complete(run_id, step, attempt, position)
-        metadata: dict[str, Any] = {
-            "records": records,
-            "rejected": rejected,
-            "batches": position,
-            "staged (bytes)": size,
-            "seconds": round(time.monotonic() - started, 3),
-        }
+        staging.complete(run_id, step, attempt, count)
+        found: dict[str, Any] = {"records": records, "rejected so far": rejected, "batches": count, "staged (bytes)": size}
         if head is not None and len(head):
-            metadata["preview (personal fields masked)"] = dg.MetadataValue.md(preview(head, obj.fields))
-        context.add_output_metadata(metadata)
+            found["preview (personal fields masked)"] = dg.MetadataValue.md(preview(head, batches.fields))
+        return found
 
     def load_input(self, context: dg.InputContext) -> Batches:
         session: Session = context.resources.sync
