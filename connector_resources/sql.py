@@ -28,7 +28,8 @@ def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], fr
     connection.exec_driver_sql(f"CREATE TEMP TABLE {quoted(name)} ({spec}) ON COMMIT DROP")
     if frame.empty:
         return
-    table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
+    # In one piece: Arrow 26 writes garbage for a column that has empty chunks.
+    table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False).combine_chunks()
     buffer = io.BytesIO()
     csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
     driver: Any = connection.connection.driver_connection

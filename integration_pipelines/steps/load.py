@@ -4,7 +4,7 @@ With the ERP in our own database each batch is one transaction: records, links, 
 nothing of them. With the ERP in a database of its own, intents are committed first, the records with their applied_intents
 next, and the rest last; after a crash in between the next run probes the intents that were never settled (`recover`).
 
-A row whose link or ERP record has moved since resolve is resolved again, here and now.
+A record whose link or ERP record has moved since resolve is read and resolved again.
 """
 
 from collections.abc import Iterable
@@ -19,12 +19,14 @@ import pyarrow.compute as pc
 from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import SystemUnavailable
 from integration_pipelines.canonical import array
-from integration_pipelines.model import Batch, Change, SyncStatus, concat, missing
+from integration_pipelines.model import Batch, Change, SyncStatus, missing
 from integration_pipelines.steps import resolve, sides
+from integration_pipelines.steps.map import apply
 from integration_pipelines.steps.merge import Bools
+from integration_pipelines.steps.references import resolve_references
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.settle import Settlement, recover, settle
-from integration_pipelines.steps.validate import checked, schema_of
+from integration_pipelines.steps.validate import checked, schema_of, validate
 from integration_pipelines.store import history, links, rejects
 from integration_pipelines.store.database import Scope
 
@@ -44,6 +46,13 @@ class Counts:
     def processed(self) -> int:
         return self.succeeded + self.failed + self.skipped
 
+    def add(self, other: "Counts") -> None:
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.skipped += other.skipped
+        for action, number in other.actions.items():
+            self.actions[action] = self.actions.get(action, 0) + number
+
 
 def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
     """Write every batch, then close the history row and move the watermark."""
@@ -59,37 +68,53 @@ def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
 
 
 def _load_batch(run: Run, batch: Batch, counts: Counts) -> None:
-    """One batch to its end, in as many rounds as rows move; `counts` grows by what was committed."""
-    seen = [*map(str, batch.records.index), *array(batch.rejected["record_id"]).to_pylist()]
-    rejected, skipped, done = [batch.rejected], 0, Settlement.nothing()
+    """One batch to its end. What has moved under our hands is read and resolved again, each time in a transaction of its own;
+    `counts` grows by what was committed."""
+    waiting = [batch]
+    for _ in range(ROUNDS):
+        moved = [record for part in waiting for record in _load_round(run, part, counts)]
+        if not moved:
+            return
+        waiting = _planned_afresh(run, moved)
+        gone = len(moved) - sum(len(part) + len(part.rejected) for part in waiting)
+        if gone > 0:  # meanwhile unknown over there: nothing is left to be done for them
+            with run.database.tenant(run.tenant) as scope:
+                history.count(scope, run.opened, skipped=gone)
+            counts.skipped += gone
+    raise SystemUnavailable("Records keep changing while they are written; the run tries again later.")
+
+
+def _load_round(run: Run, batch: Batch, counts: Counts) -> list[str]:
+    """Carry out what stands as planned, in one transaction; returns the ids of the records that have moved."""
     with run.database.tenant(run.tenant) as scope:
-        for _ in range(ROUNDS):
-            ready, moved = _still_as_planned(run, scope, _alone(batch))
-            ready = _contract_holds(run, ready)
-            action = np.asarray(pc.equal(array(_plan(ready)["action"]), Change.SKIP))
-            settled = np.asarray(array(_plan(ready)["settle"]))
-            skipped += int(action.sum())
-            written, again, refused = _write(run, scope, ready.take(~action))
-            done = done.plus(written, Settlement.of(run, scope, ready.take(action & settled), {}))
-            rejected += [ready.rejected, refused]
-            batch = _concat([moved, again])
-            if not len(batch):
-                break
-            batch = resolve.plan(run, scope, replace(batch, plan=None, written=None))
-            rejected.append(batch.rejected)
-        else:
-            raise SystemUnavailable("Records of the ERP keep changing while they are written; the run tries again later.")
+        ready, moved = _still_as_planned(run, scope, batch)
+        ready = _contract_holds(run, ready)
+        plan = _plan(ready)
+        skips, settles = np.asarray(pc.equal(array(plan["action"]), Change.SKIP)), np.asarray(array(plan["settle"]))
+        written, again, refused = _write(run, scope, _alone(ready.take(~skips)))
+        done = written.plus(Settlement.of(run, scope, ready.take(skips & settles), {}))
         settle(run, scope, done)
-        failures = pd.concat(rejected, ignore_index=True)
+        failures = pd.concat([ready.rejected, refused], ignore_index=True)
         _park(run, scope, failures)
-        rejects.settle(scope, run.config, run.opened, seen, failures)
-        succeeded = len(done.changes)
-        history.count(scope, run.opened, succeeded=succeeded, failed=len(failures), skipped=skipped)
-    counts.succeeded += succeeded
-    counts.failed += len(failures)
-    counts.skipped += skipped
-    for name, number in done.changes["action"].value_counts().items():
-        counts.actions[str(name)] = counts.actions.get(str(name), 0) + int(number)
+        moved += again
+        seen = {*map(str, ready.records.index), *array(failures["record_id"]).to_pylist()} - set(moved)
+        rejects.settle(scope, run.config, run.opened, sorted(seen), failures)
+        found = Counts(len(done.changes), len(failures), int(skips.sum()), _numbers(done.changes["action"]))
+        history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
+    counts.add(found)
+    return moved
+
+
+def _planned_afresh(run: Run, ids: list[str]) -> list[Batch]:
+    """These records, read again: a plan that was made before its link moved may hold values that are no longer true."""
+    pages = run.external.read_ids(run.source, run.mapping.source_fields, ids)
+    mapped = [apply(run.mapping, batch) for batch in validate(map(Batch.of, pages), run.source.fields)]
+    with run.database.tenant(run.tenant) as scope:
+        return [resolve.plan(run, scope, resolve_references(run, scope, batch)) for batch in mapped]
+
+
+def _numbers(actions: "pd.Series[str]") -> dict[str, int]:
+    return {str(action): int(number) for action, number in actions.value_counts().items()}
 
 
 def _alone(batch: Batch) -> Batch:
@@ -101,17 +126,13 @@ def _plan(batch: Batch) -> pd.DataFrame:
     return batch.plan
 
 
-def _concat(parts: list[Batch]) -> Batch:
-    return concat([part for part in parts if len(part)] or parts[:1])
-
-
-def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, Batch]:
-    """Lock the links that will be written; split the batch into what stands as planned and what has moved since."""
+def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list[str]]:
+    """Lock the links that will be written: what stands as planned, and the ids of the records whose link has moved since."""
     plan = _plan(batch)
     touched = np.asarray(pc.or_(array(plan["settle"]), pc.not_equal(array(plan["action"]), Change.SKIP)))
     names = [str(record) for record in batch.records.index[touched]]
     if not names:
-        return batch, batch.take(np.zeros(len(batch), dtype=bool))
+        return batch, []
     now = links.find(scope, run.pair, names, lock=True)["revision"].to_dict()
     new = [bytes(d) for d, link in zip(plan["match_digest"], plan["link_id"], strict=True) if missing(link) and not missing(d)]
     claimed = links.claimed(scope, run.pair, new) if new else {}
@@ -121,7 +142,7 @@ def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, Batc
         expected = None if missing(revision) else int(revision)
         taken = missing(link) and not missing(digest) and bytes(digest) in claimed
         moved[at] = writes and (now.get(record) != expected or taken)
-    return batch.take(~moved), batch.take(moved)
+    return batch.take(~moved), [str(record) for record in batch.records.index[moved]]
 
 
 def _contract_holds(run: Run, batch: Batch) -> Batch:
@@ -138,10 +159,10 @@ def _written(batch: Batch) -> Bools:
     return batch.written.to_numpy(dtype=bool)
 
 
-def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, Batch, pd.DataFrame]:
-    """Write to the ERP: what is to be settled, the records that had moved, and the rows that the ERP refuses."""
+def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, list[str], pd.DataFrame]:
+    """Write to the ERP: what is to be settled, the ids of records that had moved, and the rows that the ERP refuses."""
     if not len(batch):
-        return Settlement.nothing(), batch, batch.rejected.iloc[:0]
+        return Settlement.nothing(), [], batch.rejected
     erp = sides.erp_in(run, scope)
     plan = _plan(batch)
     ids = [None if missing(erp_id) else str(erp_id) for erp_id in plan["erp_id"]]
@@ -168,10 +189,10 @@ def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, Batch, pd.
     refused = np.asarray(outcomes["outcome"] == Outcome.REFUSED, dtype=bool)
     if run.erp.place.apart:
         announced.abandon(scope, ~arrived)
-    rows = _alone(batch).reject(
-        refused, error_type="validation", message=list(outcomes["message"][refused]), rule="erp"
-    ).rejected  # fmt: skip
-    return announced.arrived(arrived, list(outcomes["version"])), _alone(batch.take(~arrived & ~refused)), rows
+    reasons = list(outcomes["message"][refused])
+    rows = batch.reject(refused, error_type="validation", message=reasons, rule="erp").rejected
+    moved = [str(record) for record in batch.records.index[~arrived & ~refused]]
+    return announced.arrived(arrived, list(outcomes["version"])), moved, rows
 
 
 def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:

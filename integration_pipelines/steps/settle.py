@@ -45,7 +45,10 @@ class Settlement:
         names = np.array([f.name for f in run.fields])
         rows = {
             "external_id": list(map(str, batch.records.index)),
-            "action": plan["action"],
+            "action": [
+                Change.DELETE.value if action == Change.UPDATE and state == "deleted" else action  # a deactivation
+                for action, state in zip(plan["action"], plan["state"], strict=True)
+            ],
             "link_id": plan["link_id"],
             "state": plan["state"],
             "erp_id": plan["erp_id"],

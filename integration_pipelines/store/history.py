@@ -195,7 +195,7 @@ def _public(scope: Scope, history_id: int) -> Mapping[str, Any]:
     return {name: value for name, value in row.items() if name != "tenant_id"} | {"tenant_id": str(row["tenant_id"])}
 
 
-def latest(scope: Scope, config_id: int | None = None, limit: int = 20) -> list[Mapping[str, Any]]:
+def latest(scope: Scope, config_id: int | None = None, limit: int = 20) -> list[dict[str, Any]]:
     """Attempts, the newest first, with how many records each created, updated and deleted in the ERP."""
     rows = scope.rows(
         """SELECT h.*, s.sync_name, c.created, c.updated, c.deleted FROM sync_history h

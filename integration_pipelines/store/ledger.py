@@ -141,3 +141,21 @@ def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:
         ids=list(intents),
         state=state,
     )
+
+
+def story(scope: Scope, erp_entity: str, erp_id: str) -> list[dict[str, Any]]:
+    """All that the journal tells of one ERP record, the oldest first: when, action, fields, before and after (opened)."""
+    rows = scope.rows(
+        """SELECT j.sync_history_id, j.changed_at, j.action, j.changed_fields, j.before, j.after
+           FROM sync_record_changes j JOIN sync_history h ON h.id = j.sync_history_id
+           JOIN sync_configurations s ON s.id = h.sync_configuration_id
+           WHERE j.erp_id = :erp_id AND s.target_entity = :entity ORDER BY j.changed_at""",
+        erp_id=erp_id,
+        entity=erp_entity,
+    )
+    told = [dict(row) for row in rows]
+    for column in ("before", "after"):
+        places = [journal_place(row["sync_history_id"], erp_id, column) for row in told]
+        for row, content in zip(told, open_sealed(scope, [row[column] for row in told], places), strict=True):
+            row[column] = None if content is None else orjson.loads(content)
+    return told

@@ -36,6 +36,7 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %I TO integration_app', t);
     END LOOP;
 END $$;
+GRANT USAGE ON SEQUENCE connectors_id_seq, sync_errors_id_seq TO integration_app;  -- ids that ciphertexts are bound to
 REVOKE UPDATE, DELETE ON audit_log FROM integration_app;
 REVOKE DELETE ON tenants, sync_history FROM integration_app;
 

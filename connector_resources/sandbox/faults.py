@@ -1,0 +1,132 @@
+"""Faults to switch on, and the list of requests served.
+
+A fault matches by method and path, lets `after` matching requests through and then strikes `times` times. What it does is its
+kind:
+
+status   answer with `status`, `headers` and `body` (text or JSON-able) instead of the org
+delay    wait `seconds`, then go on
+drop     close the connection before the request reaches the org
+lose     let the org do its work, then close the connection without an answer
+cut      answer with the full Content-Length, but send only half of the body
+revoke   end every session, then go on (401 until a new token is taken)
+hide     the field `field` of `sobject` is gone from describe, query and writes, until the fault is removed
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from connector_resources.errors import ConfigurationError
+
+Kind = Literal["status", "delay", "drop", "lose", "cut", "revoke", "hide"]
+
+
+@dataclass
+class Fault:
+    """`method` and `path` are regular expressions: the whole method, any part of "path?query" (decoded). `times` None: for
+    ever. `seen` and `fired` count matching requests and strikes."""
+
+    kind: Kind
+    method: str = ".*"
+    path: str = ""
+    after: int = 0
+    times: int | None = 1
+    status: int = 500
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = ""
+    seconds: float = 0.0
+    sobject: str = ""
+    field: str = ""
+    seen: int = 0
+    fired: int = 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether it decides what becomes of the answer: only one such fault strikes a request."""
+        return self.kind in ("status", "drop", "lose", "cut")
+
+    def matches(self, method: str, target: str) -> bool:
+        return self.kind != "hide" and bool(re.fullmatch(self.method, method, re.I) and re.search(self.path, target))
+
+    @property
+    def due(self) -> bool:
+        return self.seen > self.after and (self.times is None or self.fired < self.times)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that was served. `target`: path and query, decoded; `status` None: it got no answer."""
+
+    method: str
+    target: str
+    status: int | None
+
+
+class Faults:
+    """The faults that are on, in the order in which they were added. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._requests: list[Request] = []
+
+    def add(self, kind: Kind, **settings: Any) -> Fault:
+        """Switch a fault on; settings are the fields of `Fault`. Raises ConfigurationError naming a wrong one."""
+        if kind not in get_args(Kind):
+            raise ConfigurationError(f"There is no fault of kind '{kind}'; there is {', '.join(get_args(Kind))}.")
+        try:
+            fault = Fault(kind, **settings)
+            re.compile(fault.method), re.compile(fault.path)
+        except (TypeError, re.error) as problem:
+            raise ConfigurationError(f"The fault '{kind}' cannot be set up so: {problem}.") from None
+        if kind == "hide" and not (fault.sobject and fault.field):
+            raise ConfigurationError("A fault of kind 'hide' needs 'sobject' and 'field'.")
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def clear(self) -> None:
+        """Switch every fault off."""
+        with self._lock:
+            self._faults.clear()
+
+    def remove(self, fault: Fault) -> None:
+        with self._lock:
+            self._faults = [kept for kept in self._faults if kept is not fault]
+
+    def listed(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(fault) for fault in self._faults]
+
+    def striking(self, method: str, target: str) -> list[Fault]:
+        """Count this request; the faults that strike it, in order, at most one of them an ending one."""
+        striking: list[Fault] = []
+        with self._lock:
+            for fault in self._faults:
+                if not fault.matches(method, target):
+                    continue
+                fault.seen += 1
+                if fault.due and not (fault.ends and any(earlier.ends for earlier in striking)):
+                    fault.fired += 1
+                    striking.append(replace(fault))
+        return striking
+
+    def hidden(self) -> set[tuple[str, str]]:
+        """(sobject, field) pairs that are gone."""
+        with self._lock:
+            return {(fault.sobject, fault.field) for fault in self._faults if fault.kind == "hide"}
+
+    def record(self, method: str, target: str, status: int | None) -> None:
+        with self._lock:
+            self._requests.append(Request(method, target, status))
+
+    def requests(self) -> list[Request]:
+        """What was served so far, oldest first; the sandbox's own paths are not counted."""
+        with self._lock:
+            return list(self._requests)
+
+    def forget_requests(self) -> None:
+        with self._lock:
+            self._requests.clear()

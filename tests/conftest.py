@@ -1,0 +1,77 @@
+"""Real PostgreSQL for every test: one server a test process, one migrated template, one clone a test."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from integration_pipelines.settings import VARIABLES, Settings
+from integration_pipelines.settings import load as load_settings
+from integration_pipelines.store.database import Database, engine
+from integration_pipelines.store.embedded import Embedded
+from integration_pipelines.store.installation import migrate_all, open_installation
+from integration_pipelines.store.master_key import MasterKey
+from integration_pipelines.store.migrate import create_database
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*VARIABLES, "DAGSTER_HOME"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL of this test process's own, with a migrated database `template`."""
+    home = tmp_path_factory.mktemp("server") / "home"
+    with Embedded(home) as embedded:
+        url = create_database(embedded.url, "template_store")
+        with open_installation(load_settings({"INTEGRATION_HOME": str(home), "DATABASE_URL": url})) as installation:
+            migrate_all(installation)
+        yield embedded.url
+
+
+@pytest.fixture
+def database_url(server: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    admin = engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store")
+    yield server.replace("/postgres?", f"/{name}?")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return load_settings({"INTEGRATION_HOME": str(tmp_path / "home"), "DATABASE_URL": database_url})
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    assert settings.database_url is not None
+    found = Database(settings.database_url, MasterKey(None, settings.home / "master.key"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same settings for code that reads them from the environment."""
+    monkeypatch.setenv("INTEGRATION_HOME", str(settings.home))
+    monkeypatch.setenv("DATABASE_URL", settings.database_url or "")
+    return settings
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """Real schemas and payloads that are no part of the project; tests of them skip where they are not."""
+    folder = Path(os.environ.get("INTEGRATION_ARTEFACTS", Path(__file__).parents[2] / "shared" / "artefacts"))
+    if not folder.is_dir():
+        pytest.skip(f"the artefacts are not at {folder}; name their folder in INTEGRATION_ARTEFACTS")
+    return folder

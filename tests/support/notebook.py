@@ -1,0 +1,264 @@
+"""A connector over a dictionary, and a world of one tenant that syncs it into the reference ERP, without Dagster."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from connector_resources.contract import Capabilities, Connector, Entity, Field, FieldType, Given, Health, Page, Window
+from connector_resources.erp import Erp
+from connector_resources.frames import arrow_type, page
+from integration_pipelines.model import Batch, SyncStatus
+from integration_pipelines.orchestration.resources import ErpResource
+from integration_pipelines.settings import Settings
+from integration_pipelines.steps.extract import extract
+from integration_pipelines.steps.load import Counts, load
+from integration_pipelines.steps.map import apply
+from integration_pipelines.steps.mapping import compile_mapping, from_json, parse_yaml
+from integration_pipelines.steps.resolve import resolve
+from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.validate import validate
+from integration_pipelines.store import connectors, history, mappings, syncs, tenants
+from integration_pipelines.store.database import Database
+
+CLIENT = Entity(
+    "Client",
+    (
+        Field("Id", FieldType.STRING, personal=False, nullable=False),
+        Field("Name", FieldType.STRING, personal=True, nullable=False, max_length=80),
+        Field("Number", FieldType.STRING, personal=False),
+        Field("Email", FieldType.STRING, personal=True),
+        Field("Phone", FieldType.STRING, personal=True),
+        Field("Revenue", FieldType.DECIMAL, scale=2, personal=False),
+        Field("Changed", FieldType.INSTANT, personal=False, computed=True),
+    ),
+    key="Id",
+    modified="Changed",
+)
+CLIENT_MAPPING = """
+mapping_name: client-customer
+source_entity: Client
+target_entity: customer
+mappings:
+  - {source: Name, target: name}
+  - {source: Number, target: customer_number, match: true}
+  - {source: Email, target: email}
+  - {source: Phone, target: phone}
+  - {source: Revenue, target: annual_revenue}
+  - {constant: true, target: active}
+"""
+PERSON = Entity(
+    "Person",
+    (
+        Field("Id", FieldType.STRING, personal=False, nullable=False),
+        Field("Surname", FieldType.STRING, personal=True, nullable=False),
+        Field("ClientId", FieldType.STRING, personal=False, references=("Client",)),
+        Field("Changed", FieldType.INSTANT, personal=False, computed=True),
+    ),
+    key="Id",
+    modified="Changed",
+)
+PERSON_MAPPING = """
+mapping_name: person-contact_person
+source_entity: Person
+target_entity: contact_person
+mappings:
+  - {source: Surname, target: last_name}
+  - {source: ClientId, target: customer_id, reference: {entity: customer, external: Client}}
+  - {constant: true, target: active}
+"""
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Note:
+    """One record of the notebook; `said`: the fields that it names."""
+
+    values: dict[str, Any]
+    changed: datetime
+    deleted: bool = False
+    merged_into: str | None = None
+
+
+class Notebook(Connector):
+    type = "notebook"
+    capabilities = Capabilities(delta_read=True, deletes=True)
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.notes: dict[str, dict[str, Note]] = {"Client": {}, "Person": {}}
+        self.described = {"Client": CLIENT, "Person": PERSON}
+        self.clock = START
+        self.page_size = 1000
+        self.reads: list[Window | Sequence[str]] = []
+
+    def write_note(self, entity: str, record: str, **values: Any) -> None:
+        """Create or change a record, a second later than the one before."""
+        self.clock += timedelta(seconds=1)
+        note = self.notes[entity].setdefault(record, Note({}, self.clock))
+        note.values.update(values)
+        note.changed, note.deleted = self.clock, False
+
+    def remove(self, entity: str, record: str, merged_into: str | None = None) -> None:
+        self.clock += timedelta(seconds=1)
+        note = self.notes[entity][record]
+        note.changed, note.deleted, note.merged_into = self.clock, True, merged_into
+
+    def test(self) -> Health:
+        return Health("notebook")
+
+    def entities(self) -> Sequence[str]:
+        return sorted(self.described)
+
+    def describe(self, entity: str) -> Entity:
+        return self.described[entity]
+
+    def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
+        self.reads.append(window)
+        notes = sorted(self.notes[entity.name].items(), key=lambda item: (item[1].changed, item[0]))
+        chosen = [(record, note) for record, note in notes if window.since is None or note.changed >= window.since]
+        for start in range(0, len(chosen), self.page_size):
+            yield self._page(entity, fields, chosen[start : start + self.page_size])
+
+    def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
+        if ids:
+            self.reads.append(list(ids))
+        chosen = [(record, self.notes[entity.name][record]) for record in ids if record in self.notes[entity.name]]
+        if chosen:
+            yield self._page(entity, fields, chosen)
+
+    def _page(self, entity: Entity, fields: Sequence[str], chosen: Sequence[tuple[str, Note]]) -> Page:
+        columns = {}
+        for name in fields:
+            described = entity.field(name)
+            assert described is not None
+            columns[name] = (arrow_type(described), [note.values.get(name) for _, note in chosen])
+        made = page(
+            [record for record, _ in chosen],
+            columns,
+            version=[note.changed.isoformat() for _, note in chosen],
+            modified=[note.changed for _, note in chosen],
+            deleted=[note.deleted for _, note in chosen],
+            merged_into=[note.merged_into for _, note in chosen],
+        )
+        silent = [[name not in note.values for name in fields] for _, note in chosen]
+        if any(any(row) for row in silent):
+            made.absent = made.records.isna().astype("bool[pyarrow]")
+            for at, name in enumerate(fields):
+                made.absent[name] = pa.array([row[at] for row in silent]).to_pandas().to_numpy()
+        return made
+
+
+class NoStore:
+    def load(self) -> Mapping[str, str]:
+        return {}
+
+    def exclusive(self) -> Any:
+        raise AssertionError("a notebook has no credentials")
+
+
+@dataclass
+class World:
+    """One tenant, one notebook, one sync of it into the ERP."""
+
+    database: Database
+    settings: Settings
+    tenant: uuid.UUID
+    connector_id: int
+    config: syncs.SyncConfig
+    book: Notebook
+
+    @property
+    def erp(self) -> Erp:
+        return ErpResource(self.settings, now).open(self.database, self.tenant)
+
+    def run(self, *, opened: bool = True) -> Run:
+        erp = self.erp
+        source, target = self.book.describe(self.config.external_entity), erp.describe(self.config.erp_entity)
+        attempt = None
+        with self.database.tenant(self.tenant) as scope:
+            self.config = syncs.get(scope, self.config.id)
+            row = mappings.get(scope, self.config.mapping_id)
+            if opened:
+                attempt = history.open_attempt(scope, self.config, 1, uuid.uuid4(), None, now())
+        stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
+        mapping = compile_mapping(from_json(*stored), target, source)
+        return Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt)
+
+    def planned(self, run: Run) -> list[Batch]:
+        mapped = [apply(run.mapping, batch) for batch in validate(extract(run), run.source.fields)]
+        return [Batch.from_bytes(batch.to_bytes()) for batch in resolve(run, mapped)]
+
+    def sync(self) -> tuple[Counts, SyncStatus]:
+        run = self.run()
+        return load(run, self.planned(run))
+
+    def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
+        with self.database.tenant(self.tenant) as scope:
+            return [dict(row) for row in scope.rows(sql, **values)]
+
+    def change(self, sql: str, **values: Any) -> None:
+        """Somebody works in the ERP."""
+        with self.database.tenant(self.tenant) as scope:
+            scope.run("SELECT set_config('app.actor', 'bookkeeper', true)")
+            scope.run(sql, **values)
+
+    def customers(self) -> list[dict[str, Any]]:
+        return self.rows("SELECT name, customer_number, email, phone, annual_revenue, active FROM erp.customer ORDER BY name")
+
+    def errors(self) -> list[dict[str, Any]]:
+        return self.rows("SELECT * FROM sync_errors WHERE NOT is_resolved ORDER BY record_id")
+
+    def second_sync(self, mapping: str, **settings: Any) -> "World":
+        """Another sync of the same notebook and tenant."""
+        return replace(self, config=store_sync(self.database, self.tenant, self.connector_id, mapping, **settings))
+
+
+def store_sync(database: Database, tenant: uuid.UUID, connector_id: int, mapping: str, **settings: Any) -> syncs.SyncConfig:
+    definition = parse_yaml(mapping, "test.yaml")
+    rules, functions = definition.to_json()
+    with database.tenant(tenant) as scope:
+        row = mappings.store(
+            scope,
+            mapping_name=definition.mapping_name,
+            source_entity=definition.source_entity,
+            target_entity=definition.target_entity,
+            mappings=rules,
+            transformation_functions=functions,
+            actor="test",
+        )
+        name = row.mapping_name
+        return syncs.create(scope, connector_id=connector_id, name=name, mapping_id=row.id, actor="test", **settings)
+
+
+def make_world(
+    database: Database, settings: Settings, *, tenant: str = "acme", mapping: str = CLIENT_MAPPING, **sync: Any
+) -> World:
+    tenant_id = tenants.create(database, tenant)
+    with database.tenant(tenant_id) as scope:
+        row = connectors.create(
+            scope,
+            name="Notebook",
+            connector_type="notebook",
+            url="https://notebook.invalid",
+            authentication_method="basic",
+            credentials={"password": "canary-secret-7d1f"},
+            user=tenants.first_user(scope),
+        )
+    config = store_sync(database, tenant_id, row.id, mapping, **sync)
+    book = Notebook(Given(row.url, "basic", NoStore(), now))
+    return World(database, settings, tenant_id, row.id, config, book)
+
+
+def money(text: str) -> Decimal:
+    return Decimal(text)
