@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 
 def console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    """Standard output. In a file or a pipe, tables may be wider than a terminal's 80 columns."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=120)
 
 
 def as_json(value: Any) -> None:
@@ -27,7 +30,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, json:
     if not every:
         click.echo("Nothing to show.")
         return
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for key, heading in columns.items():
         right = all(isinstance(row.get(key), (int, float)) or row.get(key) is None for row in every)
         table.add_column(heading, justify="right" if right else "left", overflow="fold")

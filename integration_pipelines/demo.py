@@ -31,7 +31,7 @@ from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import Installation, migrate_all, open_installation
 
 _MARK = "made-by-integration-demo"
-_SEEDS = ("account-customer", "contact-contact_person")
+_SEEDS = {"Accounts": "account-customer", "Contacts": "contact-contact_person"}
 _CHANGED = 10
 
 
@@ -105,7 +105,7 @@ def _set(opened: ExitStack, sandbox: Sandbox, installation: Installation) -> Sta
             credentials={name: sandbox.credentials[name] for name in ("client_id", "client_secret")},
             user=tenants.first_user(scope),
         )
-        for seed in _SEEDS:
+        for name, seed in _SEEDS.items():
             file = resources.files("mappings") / "salesforce" / f"{seed}.yaml"
             definition = checked_mapping(file.read_text(encoding="utf-8"), file.name)
             rules, functions = definition.to_json()
@@ -118,7 +118,7 @@ def _set(opened: ExitStack, sandbox: Sandbox, installation: Installation) -> Sta
                 transformation_functions=functions,
                 actor="demo",
             )
-            made.append(syncs.create(scope, connector_id=connector.id, name=seed, mapping_id=row.id, actor="demo"))
+            made.append(syncs.create(scope, connector_id=connector.id, name=name, mapping_id=row.id, actor="demo"))
     instance = opened.enter_context(dagster_instance(installation))
     return Stage(sandbox, database, instance, tenant, made)
 

@@ -180,6 +180,14 @@ class Seed:
         self.taken.add(name)
         return name
 
+    def _address_of(self, mailbox: str, domain: str, number: int) -> str:
+        """Nobody else's: a second Anna Smith of the same company gets a number."""
+        address = f"{mailbox}@{domain}"[-80:]
+        if address.lower() in self.taken:
+            address = f"{mailbox}{number}@{domain}"[-80:]
+        self.taken.add(address.lower())
+        return address
+
     def _contact(self, number: int) -> Record:
         chance = self.chance
         parent = chance.choice(self.parents) if self.parents and chance.random() < 0.96 else {}
@@ -193,7 +201,7 @@ class Seed:
             "FirstName": self._maybe(0.97, first),
             "LastName": last,
             "Salutation": self._maybe(0.5, chance.choice(self.schema["Contact"].fields["Salutation"].choices)),
-            "Email": self._maybe(0.93, f"{mailbox}@{domain}"[-80:]),
+            "Email": self._maybe(0.93, self._address_of(mailbox, domain, number)),
             "Phone": self._phone(0.85, country),
             "MobilePhone": self._phone(0.6, country),
             "Title": self._maybe(0.85, chance.choice(_TITLES)),
