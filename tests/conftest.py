@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,10 +26,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a PostgreSQL of this test process's own, with a migrated database `template`."""
-    home = tmp_path_factory.mktemp("server") / "home"
-    with Embedded(home) as embedded:
+def server() -> Iterator[str]:
+    """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`.
+
+    Not under pytest's folder: another pytest that starts takes away the right to pass through it."""
+    with tempfile.TemporaryDirectory(prefix="integration-") as folder, Embedded(Path(folder) / "home") as embedded:
+        home = Path(folder) / "home"
         url = create_database(embedded.url, "template_store")
         with open_installation(load_settings({"INTEGRATION_HOME": str(home), "DATABASE_URL": url})) as installation:
             migrate_all(installation)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OLDEST = 140000
+# A client that was killed must not leave its statement, and the locks of it, behind.
+_SESSION = "-c timezone=UTC -c client_connection_check_interval=2000"
 
 
 def engine(url: str, *, role: str | None, name: str = "integration", **options: Any) -> sa.Engine:
@@ -32,7 +34,7 @@ def engine(url: str, *, role: str | None, name: str = "integration", **options: 
     made = sa.create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         hide_parameters=True,  # a failing statement's values must not reach a log
-        connect_args={"application_name": name, "connect_timeout": 10, "options": "-c timezone=UTC"},
+        connect_args={"application_name": name, "connect_timeout": 10, "options": _SESSION},
         pool_pre_ping=True,
         **options,
     )

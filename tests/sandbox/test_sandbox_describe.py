@@ -1,8 +1,6 @@
-
 """What the org tells of itself: versions, limits, descriptions; the latter against a real org's."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +50,16 @@ def test_the_sobject_types_are_listed_and_described(api: httpx.Client) -> None:
     assert api.get("query", params={"q": "SELECT Id, Name FROM Organization"}).json()["totalSize"] == 1
 
 
-def _real(name: str) -> dict[str, dict[str, Any]]:
-    """Fields by name, from a recorded describe answer in the folder SALESFORCE_RECORDINGS."""
-    folder = os.environ.get("SALESFORCE_RECORDINGS")
-    path = Path(folder or ".") / f"cumulusci-GET_sobjects_{name}_describe.yaml"
-    if not folder or not path.exists():
-        pytest.skip(f"needs SALESFORCE_RECORDINGS naming a folder with {path.name}")
+def _real(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Fields by name, from a describe answer that was recorded with a real org."""
+    path = folder / "salesforce" / f"cumulusci-GET_sobjects_{name}_describe.yaml"
     recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {field["name"]: field for field in json.loads(recorded["response"]["body"]["string"])["fields"]}
 
 
 @pytest.mark.parametrize("name", ["Account", "Contact"])
-def test_fields_are_described_as_a_real_org_describes_them(api: httpx.Client, name: str) -> None:
-    real = _real(name)
+def test_fields_are_described_as_a_real_org_describes_them(api: httpx.Client, name: str, artefacts: Path) -> None:
+    real = _real(artefacts, name)
     ours = {field["name"]: field for field in api.get(f"sobjects/{name}/describe").json()["fields"]}
     external = ours.pop("ERP_Id__c")
     assert (external["unique"], external["externalId"], external["idLookup"], external["length"]) == (True, True, True, 80)

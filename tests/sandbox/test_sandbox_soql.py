@@ -1,4 +1,3 @@
-
 """SOQL: what is found, in which order, page by page, and what is refused."""
 
 from collections.abc import Iterator

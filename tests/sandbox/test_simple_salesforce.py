@@ -1,4 +1,3 @@
-
 """A stock client, unchanged: simple-salesforce."""
 
 from collections.abc import Iterator
