@@ -1,0 +1,1 @@
+"""Salesforce through its REST API (REST API Developer Guide)."""

@@ -1,0 +1,82 @@
+"""The connector type `salesforce`."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from connector_resources.contract import Capabilities, Connector, Entity, Given, Health, Page, Window
+from connector_resources.errors import ConfigurationError, ContractError
+from connector_resources.http import Http
+from connector_resources.lined_yaml import suggestion
+from connector_resources.salesforce import soql
+from connector_resources.salesforce.api import Api
+from connector_resources.salesforce.describe import Description, description
+from connector_resources.salesforce.errors import NotThere
+from connector_resources.salesforce.reader import Reader
+
+
+class Salesforce(Connector):
+    """One Salesforce org.
+
+    url            My Domain (https://example.my.salesforce.com), or https://login.salesforce.com
+    configuration  api_version ("62.0": the highest that may be used), login_url (where tokens come from, if not at url)
+    credentials    client_id, and client_secret | refresh_token (with client_secret, if the app has one) | username and
+                   private_key (PEM); grant (client_credentials, refresh_token, jwt_bearer) where they hold several
+    """
+
+    type = "salesforce"
+    capabilities = Capabilities(delta_read=True, deletes=True)
+
+    def __init__(self, given: Given, sleep: Callable[[float], None] = time.sleep) -> None:
+        super().__init__(given)
+        self._http = Http("Salesforce", given.url, now=given.now, ca_file=given.ca_file, sleep=sleep)
+        self._api = Api(given, self._http)
+        self._reader = Reader(self._api, self._described)
+        self._descriptions: dict[str, Description] = {}
+
+    def close(self) -> None:
+        self._http.close()
+
+    def test(self) -> Health:
+        """One call of the org's quota: our own user, which proves the token, the API permission and the version."""
+        _, organization, user = f"//{self._api.oauth.reply().get('id', '')}".rsplit("/", 2)
+        if not user:
+            raise ContractError("Salesforce issued a token that names no user.")
+        found = self._api.get("query", {"q": soql.select("User", ["Username"], soql.equal("Id", user))})
+        try:
+            account = next((str(row["Username"]) for row in found["records"]), user)
+        except (KeyError, TypeError):
+            raise ContractError(
+                "Salesforce answered the connection test in a form that the connector does not know."
+            ) from None
+        detail = {"organization": organization, "api_version": self._api.version(), "instance": self._api.base()}
+        if self._api.usage:
+            detail["calls_in_24_hours"] = "{} of {}".format(*self._api.usage)
+        return Health(account, detail)
+
+    def entities(self) -> Sequence[str]:
+        try:
+            return [str(one["name"]) for one in self._api.get("sobjects")["sobjects"] if one["queryable"]]
+        except (KeyError, TypeError):
+            raise ContractError("Salesforce lists its entities in a form that the connector does not know.") from None
+
+    def describe(self, entity: str) -> Entity:
+        return self._described(entity).entity
+
+    def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
+        return self._reader.window(self._reader.plan(entity, fields), window)
+
+    def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
+        """Deleted records come too, marked as such. Ids have 15 or 18 characters, and 18 in the pages."""
+        return self._reader.ids(self._reader.plan(entity, fields), ids)
+
+    def _described(self, entity: str) -> Description:
+        """Asked for once in the connector's life, which is one run."""
+        if entity not in self._descriptions:
+            try:
+                self._descriptions[entity] = description(self._api.get(f"sobjects/{soql.name(entity)}/describe"))
+            except NotThere:
+                raise ConfigurationError(
+                    f"Salesforce has no entity '{entity}', or the connector's user may not see it"
+                    f"{suggestion(entity, self.entities())}"
+                ) from None
+        return self._descriptions[entity]

@@ -1,0 +1,64 @@
+"""SOQL texts. The one place where names and values become part of a query ("SOQL SELECT Syntax", SOQL and SOSL Reference)."""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote_plus
+
+from connector_resources.errors import ConfigurationError
+
+LONGEST_URL = 8_000  # characters; proxies on the way take no more, Salesforce itself 16,384 bytes
+_LONGEST_QUERY = 16_000
+_NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*", re.ASCII)
+_ID = re.compile(r"[0-9A-Za-z]{15}(?:[0-9A-Za-z]{3})?", re.ASCII)
+_ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\b": r"\b", "\f": r"\f"})
+
+
+def name(text: str) -> str:
+    """A name of an entity or a field path, as it is. Raises ConfigurationError for anything else."""
+    if not _NAME.fullmatch(text):
+        raise ConfigurationError(f"'{text[:80]}' cannot be a name in Salesforce: names are letters, digits, _ and points.")
+    return text
+
+
+def literal(value: str | datetime) -> str:
+    """A text, quoted and escaped, or an aware instant, cut to milliseconds."""
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"'{value.translate(_ESCAPES)}'"
+
+
+def select(entity: str, paths: Sequence[str], where: str = "", order: Sequence[str] = ()) -> str:
+    """`where` is a condition made of `at_least`, `equal` or `one_of`. Raises ConfigurationError where it gets too long."""
+    text = f"SELECT {','.join(map(name, paths))} FROM {name(entity)}"  # noqa: S608 - names only, checked
+    text += f" WHERE {where}" if where else ""
+    text += f" ORDER BY {','.join(f'{name(path)} ASC' for path in order)}" if order else ""
+    if len(quote_plus(text)) > _LONGEST_QUERY:
+        raise ConfigurationError(
+            f"{len(paths)} fields of {entity} make a query that is longer than Salesforce takes: map fewer of them."
+        )
+    return text
+
+
+def at_least(path: str, moment: datetime) -> str:
+    return f"{name(path)} >= {literal(moment)}"
+
+
+def equal(path: str, text: str) -> str:
+    return f"{name(path)} = {literal(text)}"
+
+
+def one_of(path: str, texts: Sequence[str]) -> str:
+    return f"{name(path)} IN ({','.join(map(literal, texts))})"
+
+
+def id_chunks(ids: Sequence[str], query_without: str) -> Iterator[list[str]]:
+    """Each id once, in its 15 characters, in lists that keep the URL of the query short. What cannot be an id is left out.
+
+    The last three of 18 characters only spell the case of the others."""
+    known = list(dict.fromkeys(text[:15] for text in ids if _ID.fullmatch(text)))
+    room = LONGEST_URL - 200 - len(quote_plus(query_without))
+    size = max(50, room // len(quote_plus("'000000000000000',")))
+    for start in range(0, len(known), size):
+        yield known[start : start + size]
