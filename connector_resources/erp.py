@@ -8,8 +8,9 @@ Two places for the ERP's tables:
                           probed after a crash
 """
 
+import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,6 +53,7 @@ class ErpPlace:
     """Where the ERP's tables are.
 
     schema   the one with change_log (and applied_intents, where there is one)
+    close    gives back what `connect` holds
     tenant   value of the tables' tenant column, where the catalogue names one
     apart    True: a database of its own, not in one transaction with ours
     """
@@ -60,6 +62,7 @@ class ErpPlace:
     schema: str = "erp"
     tenant: str | None = None
     apart: bool = False
+    close: Callable[[], None] = lambda: None
 
 
 class Erp(Connector):
@@ -78,6 +81,9 @@ class Erp(Connector):
         super().__init__(given)
         self.catalogue = catalogue
         self.place = place
+
+    def close(self) -> None:
+        self.place.close()
 
     def within(self, connection: sa.Connection) -> "Erp":
         """The same ERP inside a transaction that is open already; one apart from ours stays as it is."""
@@ -110,7 +116,7 @@ class Erp(Connector):
         order = f"t.{quoted(stored.columns[entity.modified])}, " if entity.modified else ""
         statement = self._select(stored, fields, where) + f" ORDER BY {order}t.{quoted(stored.columns[entity.key])}"
         with self.place.connect() as connection:
-            found = connection.execution_options(yield_per=PAGE).execute(sa.text(statement), {**values, **self._tenant()})
+            found = connection.execute(sa.text(statement), {**values, **self._tenant()}, execution_options={"yield_per": PAGE})
             for rows in found.partitions():
                 yield self._page(stored, fields, [tuple(row) for row in rows])
 
@@ -120,8 +126,9 @@ class Erp(Connector):
             kind = self.key_type(connection, stored)
             where = f"t.{quoted(stored.columns[entity.key])} = ANY(CAST(:ids AS {kind}[]))"
             statement = sa.text(self._select(stored, fields, where))
-            for start in range(0, len(ids), PAGE):
-                found = connection.execute(statement, {"ids": list(ids[start : start + PAGE]), **self._tenant()})
+            possible = _possible(kind, ids)
+            for start in range(0, len(possible), PAGE):
+                found = connection.execute(statement, {"ids": possible[start : start + PAGE], **self._tenant()})
                 yield self._page(stored, fields, [tuple(row) for row in found])
 
     def changed_at(self, entity: Entity, ids: Sequence[str]) -> "pd.DataFrame":
@@ -171,16 +178,23 @@ class Erp(Connector):
 
     def key_type(self, connection: sa.Connection, stored: CatalogueEntity) -> str:
         """The SQL type of the key's column. Raises ConfigurationError when table or column is not there."""
-        statement = """SELECT format_type(atttypid, atttypmod) FROM pg_attribute
-                       WHERE attrelid = to_regclass(:table) AND attname = :column AND NOT attisdropped"""
-        column = stored.columns[stored.entity.key]
-        found = connection.execute(sa.text(statement), {"table": table_name(stored), "column": column}).scalar()
-        if found is None:
-            raise ConfigurationError(
-                f"The ERP has no column {column} in {table_name(stored)}, where the catalogue (module {stored.module}) puts "
-                f"{stored.entity.name}. Correct the catalogue, or run `integration migrate` for the reference ERP."
-            )
-        return str(found)
+        return self.column_types(connection, stored, [stored.entity.key])[stored.entity.key]
+
+    def column_types(self, connection: sa.Connection, stored: CatalogueEntity, fields: Sequence[str]) -> Mapping[str, str]:
+        """Field → SQL type of its column, without a length. Raises ConfigurationError when table or column is not there."""
+        statement = """SELECT attname, format_type(atttypid, -1) FROM pg_attribute
+                       WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped"""
+        types = {name: str(kind) for name, kind in connection.execute(sa.text(statement), {"table": table_name(stored)})}
+        for name in fields:
+            if name not in stored.columns:
+                raise ConfigurationError(f"The ERP's {stored.entity.name} has no field '{name}'.")
+            if stored.columns[name] not in types:
+                raise ConfigurationError(
+                    f"The ERP has no column {stored.columns[name]} in {table_name(stored)}, where the catalogue (module "
+                    f"{stored.module}) puts {stored.entity.name}.{name}. Correct the catalogue, or run `integration migrate` "
+                    "for the reference ERP."
+                )
+        return {name: types[stored.columns[name]] for name in fields}
 
     def _tenant(self) -> dict[str, str]:
         return {} if self.place.tenant is None else {"tenant": self.place.tenant}
@@ -201,6 +215,18 @@ class Erp(Connector):
         described = [field for name in fields if (field := stored.entity.field(name))]
         columns = {field.name: (arrow_type(field), list(column)) for field, column in zip(described, values, strict=True)}
         return page(ids, columns, version=version, modified=modified)
+
+
+_INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+
+
+def _possible(kind: str, ids: Sequence[str]) -> list[str]:
+    """Those that a key of this type can hold; nobody knows the others."""
+    if kind == "uuid":
+        return [i for i in ids if re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", i)]
+    if limit := _INTEGERS.get(kind):
+        return [i for i in ids if re.fullmatch(r"-?[0-9]{1,19}", i) and -limit <= int(i) < limit]
+    return list(ids)
 
 
 def _expression(stored: CatalogueEntity, field: Field | None, name: str) -> str:

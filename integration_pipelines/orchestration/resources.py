@@ -83,4 +83,4 @@ class ErpResource:
                 connection.execute(sa.text("SELECT set_config('app.actor', 'integration', true)"))
                 yield connection
 
-        return Erp(given, catalogue, ErpPlace(apart, schema=APART, tenant=str(tenant), apart=True))
+        return Erp(given, catalogue, ErpPlace(apart, schema=APART, tenant=str(tenant), apart=True, close=theirs.dispose))

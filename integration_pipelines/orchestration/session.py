@@ -7,6 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from connector_resources.contract import Connector
+from connector_resources.erp import Erp
 from connector_resources.errors import RetryableError
 from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
 from integration_pipelines.settings import Settings
@@ -48,6 +50,8 @@ class Session:
         self.tenant = syncs.tenant_of(self.database, sync_id)
         self.staging = Staging(self.database, self.tenant)
         self._locks: sa.Connection | None = None
+        self._external: Connector | None = None
+        self._erp: Erp | None = None
         self._run: Run | None = None
 
     def __enter__(self) -> Self:
@@ -57,8 +61,9 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        if self._run is not None:
-            self._run.external.close()
+        for side in (self._external, self._erp):
+            if side is not None:
+                side.close()
         if self._locks is not None:
             self._locks.invalidate()  # ends the connection, and with it the session's locks
             self._locks.close()
@@ -73,8 +78,10 @@ class Session:
                 connector = connectors.get(scope, config.connector_id)
             if self.ids is not None:
                 self._open(config, connector.revision, self.ids)
-            external = ConnectorResource(self.settings, utc_now).open(self.database, self.tenant, connector)
-            erp = ErpResource(self.settings, utc_now).open(self.database, self.tenant)
+            external = self._external or ConnectorResource(self.settings, utc_now).open(self.database, self.tenant, connector)
+            self._external = external
+            erp = self._erp or ErpResource(self.settings, utc_now).open(self.database, self.tenant)
+            self._erp = erp
             source, target = external.describe(config.external_entity), erp.describe(config.erp_entity)
             with self.database.tenant(self.tenant) as scope:
                 row = mappings.get(scope, self.attempt.field_mapping_id if self.attempt else config.mapping_id)
