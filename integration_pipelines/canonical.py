@@ -66,6 +66,8 @@ def json_text(value: object) -> str:
         return "{" + ",".join(f"{json_text(str(k))}:{json_text(value[k])}" for k in sorted(value)) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(json_text, value)) + "]"
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)  # so that 1000 has one spelling, whoever parsed it
     if isinstance(value, Decimal):
         return "0" if value == 0 else str(value.normalize(_exact(len(value.as_tuple().digits)))).replace("E+", "E")
     return json.dumps(value, ensure_ascii=False)
@@ -76,18 +78,23 @@ def _no_constant(word: str) -> object:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON text, numbers as Decimal. Raises ValueError for anything that is not JSON (NaN, nesting without end)."""
+    """A JSON text, numbers as Decimal. Raises ValueError for anything that is not JSON (NaN, nesting without end), and for
+    exponents that no number has."""
     try:
         return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ArithmeticError:  # decimal: 1e999999999999999999999
+        raise ValueError("an exponent out of range") from None
 
 
 def _canonical_json(values: pa.Array, name: str) -> pa.Array:
     def one(text: str) -> str:
         try:
-            return json_text(parse_json(text))
-        except ValueError:
+            spelled = json_text(parse_json(text))
+            spelled.encode()  # half a surrogate pair is text in JSON, and nowhere else
+            return spelled
+        except (ValueError, RecursionError):
             raise ContractError(f"The field {name} promises JSON and holds text that is none.") from None
 
     return per_unique(values, one, TEXT)
@@ -109,7 +116,11 @@ def text_of(values: pa.Array, kind: FieldType, scale: int | None = None, name: s
         return _canonical_json(values, name)
     if kind is FieldType.DECIMAL:
         if scale is not None and values.type != pa.decimal128(38, scale):
-            values = pc.round(values, scale, round_mode="half_to_even").cast(pa.decimal128(38, scale))
+            try:
+                values = pc.round(values, scale, round_mode="half_to_even").cast(pa.decimal128(38, scale))
+            except pa.ArrowInvalid:
+                whole = 38 - scale
+                raise ContractError(f"The field {name} holds a number of more than {whole} digits before the point.") from None
         return decimal_text(values)
     if kind is FieldType.INSTANT:
         return pc.replace_substring(values.cast(_INSTANT).cast(TEXT), " ", "T")

@@ -199,6 +199,8 @@ class Batch:
         count = len(out)
 
         def column(value: str | Sequence[str]) -> pa.Array:
+            if not isinstance(value, str) and len(value) != count:
+                raise ValueError(f"{count} records are set aside, and there are {len(value)} texts for them.")
             return pa.array([value] * count if isinstance(value, str) else list(value), TEXT)
 
         rows = rejected_rows(
@@ -258,14 +260,17 @@ def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
-    """One batch of several that have the same columns. Raises ValueError without any batch."""
+    """One batch of several that have the same columns and parts. Raises ValueError without any batch."""
     if not batches:
         raise ValueError("Nothing to concatenate: give at least one batch.")
     if len(batches) == 1:
         return batches[0]
     parts = {}
     for name in _ALONGSIDE:
-        if any(getattr(batch, name) is not None for batch in batches):
+        there = sum(getattr(batch, name) is not None for batch in batches)
+        if there and there < len(batches) and name != "absent":
+            raise ValueError(f"Only {there} of {len(batches)} batches have the part '{name}': resolve all of them, or none.")
+        if there:
             parts[name] = pd.concat([_absence(b) if name == "absent" else getattr(b, name) for b in batches])
     return Batch(rejected=_stack([batch.rejected for batch in batches]), **parts)
 

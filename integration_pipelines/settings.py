@@ -4,13 +4,13 @@ README.md lists every variable in a table; a test compares the two.
 """
 
 import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from connector_resources.errors import ConfigurationError
 
@@ -52,7 +52,7 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment (or from `environ`). Raises ConfigurationError naming the variable."""
     env = dict(os.environ if environ is None else environ)
-    mode = env.get("INTEGRATION_ENV", "development")
+    mode = env.get("INTEGRATION_ENV") or "development"  # empty is unset: compose files pass such variables on
     if mode not in ("development", "production"):
         raise ConfigurationError(f"INTEGRATION_ENV is {mode!r}; it must be development or production.")
     settings = Settings(
@@ -61,11 +61,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         database_url=_url(env, "DATABASE_URL"),
         dagster_database_url=_url(env, "DAGSTER_DATABASE_URL"),
         erp_database_url=_url(env, "ERP_DATABASE_URL"),
-        erp_catalogue=Path(env["ERP_CATALOGUE"]).expanduser() if env.get("ERP_CATALOGUE") else None,
+        erp_catalogue=Path(env["ERP_CATALOGUE"]).expanduser().absolute() if env.get("ERP_CATALOGUE") else None,
         master_key=_key(env, "INTEGRATION_MASTER_KEY"),
         next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
         ca_file=_file(env, "INTEGRATION_CA_FILE"),
-        journal_months=_months(env.get("INTEGRATION_JOURNAL_MONTHS", "120")),
+        journal_months=_months(env.get("INTEGRATION_JOURNAL_MONTHS") or "120"),
     )
     if settings.production and settings.database_url is None:
         raise ConfigurationError(
@@ -86,6 +86,13 @@ def _url(env: Mapping[str, str], name: str) -> str | None:
         return None
     if not re.match(r"^postgres(ql)?(\+\w+)?://", value):
         raise ConfigurationError(f"{name} must begin with postgresql:// (what follows is not shown: it may hold a password).")
+    try:
+        urlsplit(value).port  # noqa: B018 - read for its refusal
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} is no address (not shown: it may hold a password): write postgresql://user:password@host:port/database, "
+            "with the special characters of a password percent-encoded (@ is %40, / is %2F)."
+        ) from None
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", value)
 
 
@@ -95,7 +102,7 @@ def _key(env: Mapping[str, str], name: str) -> bytes | None:
         return None
     try:
         key = base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not even ASCII
         key = b""
     if len(key) != 32:
         raise ConfigurationError(f"{name} must be 32 bytes in base64 (44 characters); `integration key new` makes one.")
@@ -104,12 +111,15 @@ def _key(env: Mapping[str, str], name: str) -> bytes | None:
 
 def _file(env: Mapping[str, str], name: str) -> str | None:
     value = env.get(name, "").strip()
-    if value and not Path(value).is_file():
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_file():
         raise ConfigurationError(f"{name} names {value}, and there is no such file.")
-    return value or None
+    return str(path)
 
 
 def _months(value: str) -> int:
-    if not value.isdigit() or not 1 <= int(value) <= 1200:
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= 1200:
         raise ConfigurationError(f"INTEGRATION_JOURNAL_MONTHS is {value!r}; it must be a whole number from 1 to 1200.")
     return int(value)

@@ -47,21 +47,25 @@ def create(
     code: str | None = None,
     user: int,
 ) -> ConnectorRow:
-    """Raises ConfigurationError for a code that is taken, an unknown method, or an address that is none."""
+    """Raises ConfigurationError for a code that is taken, an unknown method, an address that is none or holds a password."""
     if authentication_method not in METHODS:
         raise ConfigurationError(f"Authentication method '{authentication_method}' is not one of {', '.join(METHODS)}.")
     if not re.match(r"^https?://[^\s/]+", url):
         raise ConfigurationError("The external system's URL must begin with https:// (or http:// for a test system).")
-    code = code or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100] or connector_type
-    taken = scope.run("SELECT 1 FROM connectors WHERE connector_code = :c AND deleted_at IS NULL", c=code).scalar()
-    if taken:
-        raise ConfigurationError(f"There is a connector with code '{code}' already; give another name or code.")
+    if re.match(r"^https?://[^/?#]*@", url):
+        raise ConfigurationError(
+            "The external system's URL holds a user or password; leave it out and give it as a credential."
+        )
+    code = code or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100].strip("-") or connector_type
+    if not name.strip() or len(name) > 255 or len(code) > 100:
+        raise ConfigurationError("A connector's name has 1 to 255 characters, its code up to 100.")
     number = int(scope.run("SELECT nextval(pg_get_serial_sequence('connectors', 'id'))").scalar_one())
-    scope.run(
+    made = scope.run(
         """INSERT INTO connectors (id, tenant_id, connector_code, connector_name, connector_type, external_system_url,
                                    authentication_method, credentials, configuration, is_active, created_by)
            VALUES (:id, :tenant, :code, :name, :type, :url, :method, CAST(:credentials AS jsonb),
-                   CAST(:configuration AS jsonb), true, :user)""",
+                   CAST(:configuration AS jsonb), true, :user)
+           ON CONFLICT (tenant_id, connector_code) WHERE deleted_at IS NULL DO NOTHING RETURNING id""",
         id=number,
         tenant=scope.tenant,
         code=code,
@@ -72,7 +76,9 @@ def create(
         credentials=_sealed(scope, number, credentials),
         configuration=orjson.dumps(configuration or {}).decode(),
         user=user,
-    )
+    ).scalar()
+    if made is None:
+        raise ConfigurationError(f"There is a connector with code '{code}' already; give another name or code.")
     audit.record(scope, f"users/{user}", "connector.create", f"connectors/{number}", {"type": connector_type})
     return get(scope, number)
 
@@ -91,6 +97,8 @@ def every(scope: Scope) -> list[ConnectorRow]:
 
 
 def credentials_of(scope: Scope, number: int, *, lock: bool = False) -> dict[str, str]:
+    """Raises ConfigurationError when there is no such connector. `lock`: its row is ours until the transaction ends."""
+    get(scope, number)
     found = scope.run(
         f"SELECT credentials FROM connectors WHERE id = :id{' FOR UPDATE' if lock else ''}", id=number
     ).scalar_one()
@@ -104,6 +112,7 @@ def _sealed(scope: Scope, number: int, credentials: Mapping[str, str]) -> str:
 
 @dataclass
 class _Rotating:
+    database: Database
     scope: Scope
     number: int
 
@@ -111,7 +120,8 @@ class _Rotating:
         return credentials_of(self.scope, self.number)
 
     def store(self, changed: Mapping[str, str]) -> None:
-        """Durable at once: the transaction is committed, and the lock with it."""
+        """Durable at once: the transaction is committed. The lock is taken again at once; whoever was faster finds the new
+        credentials."""
         merged = credentials_of(self.scope, self.number) | dict(changed)
         self.scope.run(
             "UPDATE connectors SET credentials = CAST(:c AS jsonb), updated_at = now() WHERE id = :id",
@@ -119,6 +129,8 @@ class _Rotating:
             id=self.number,
         )
         self.scope.connection.commit()
+        self.scope = self.database.enter(self.scope.connection, self.scope.tenant)
+        credentials_of(self.scope, self.number, lock=True)
 
 
 @dataclass(frozen=True)
@@ -138,5 +150,5 @@ class StoredCredentials:
         with self.database.connection() as connection:
             scope = self.database.enter(connection, self.tenant)
             credentials_of(scope, self.number, lock=True)
-            yield _Rotating(scope, self.number)
+            yield _Rotating(self.database, scope, self.number)
             connection.commit()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -42,16 +43,25 @@ def engine(url: str, *, role: str | None, name: str = "integration", **options: 
 
         @sa.event.listens_for(made, "connect")
         def become(connection: Any, _: Any) -> None:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET ROLE {role}")
-            connection.commit()
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET ROLE {role}")
+                connection.commit()
+            except psycopg.DatabaseError:
+                connection.close()
+                raise ConfigurationError(
+                    f"The account in {shown(url)} cannot work as {role}. Run `integration migrate` with it, "
+                    f"or let an administrator GRANT {role} to it."
+                ) from None
 
     return made
 
 
 def shown(url: str) -> str:
-    """An address without its password, for people."""
-    return make_url(url).set(password=None).render_as_string().replace("postgresql+psycopg", "postgresql")
+    """An address without its password, for people; of its options only where the server is."""
+    found = make_url(url)
+    place = found.difference_update_query([name for name in found.query if name not in ("host", "port")])
+    return place._replace(password=None).render_as_string().replace("postgresql+psycopg", "postgresql")
 
 
 @contextmanager

@@ -13,11 +13,14 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import IO, Self
+from urllib.parse import quote
 
 from connector_resources.errors import ConfigurationError
 
@@ -32,6 +35,7 @@ _OPTIONS = {
     "log_error_verbosity": "terse",  # DETAIL lines quote values
 }
 _ACCOUNT = "pgserver"
+_PORT = 5432  # the number in the socket's name; nothing listens on it
 
 
 class Embedded:
@@ -48,14 +52,18 @@ class Embedded:
         with self._starting():
             self._users = (self.folder / "users.lock").open("w")
             fcntl.flock(self._users, fcntl.LOCK_SH)
-            if stay:
-                self._stay.touch()
-            if not self._running():
-                self._start()
+            try:
+                if not self._running():
+                    self._start()
+                if stay:
+                    self._stay.touch()
+            except BaseException:
+                self._users.close()
+                raise
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self._socket_folder()}"
+        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder()))}&port={_PORT}"
 
     def __enter__(self) -> Self:
         return self
@@ -90,9 +98,13 @@ class Embedded:
         return lock
 
     def _running(self) -> bool:
-        if not (self.data / "postmaster.pid").exists():
-            return False
-        return self._run("pg_ctl", "-D", str(self.data), "status", check=False).returncode == 0
+        """By its answer: the number in postmaster.pid may have gone to another process meanwhile."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+            try:
+                trial.connect(str(self._socket_folder() / f".s.PGSQL.{_PORT}"))
+            except OSError:
+                return False
+        return True
 
     def _start(self) -> None:
         if self._account:
@@ -101,18 +113,29 @@ class Embedded:
         self._own(self.data)
         if not (self.data / "PG_VERSION").exists():
             self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
+        self._forget_the_dead()
         self._socket_folder().mkdir(exist_ok=True, mode=0o700)
         self._own(self._socket_folder())
         options = " ".join(
-            f"-c {k}='{v}'" for k, v in (_OPTIONS | {"unix_socket_directories": str(self._socket_folder())}).items()
+            f"-c {k}='{v}'"
+            for k, v in (_OPTIONS | {"port": str(_PORT), "unix_socket_directories": str(self._socket_folder())}).items()
         )
         log = str(self.data / "server.log")
         self._run("pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", "60", "start")
 
+    def _forget_the_dead(self) -> None:
+        """After a crash another process may have got the dead server's number; PostgreSQL would take it for a server."""
+        noted = self.data / "postmaster.pid"
+        if noted.exists():
+            name = Path("/proc") / noted.read_text().split("\n", 1)[0].strip() / "comm"
+            if name.exists() and name.read_text().strip() != "postgres":
+                noted.unlink()
+
     def _socket_folder(self) -> Path:
-        """Beside the data, or in the folder for temporary files where that path is too long for a socket (107 characters)."""
+        """Beside the data, or in the folder for temporary files where that path is too long for a socket (107 bytes) or has
+        characters that a list of folders gives a meaning to."""
         beside = self.folder / "socket"
-        if len(str(beside)) < 85:
+        if len(str(beside)) < 85 and re.fullmatch(r"[A-Za-z0-9/._-]+", str(beside)):
             return beside
         digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"integration-{os.geteuid()}-{digest}"

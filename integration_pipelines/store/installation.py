@@ -102,7 +102,7 @@ def migrate_all(installation: Installation) -> list[str]:
         for statement in statements:
             try:
                 connection.exec_driver_sql(statement)
-            except sa.exc.ProgrammingError as failure:
+            except (sa.exc.ProgrammingError, sa.exc.NotSupportedError, sa.exc.IntegrityError) as failure:
                 reason = str(failure.orig).strip().splitlines()[0]
                 raise ConfigurationError(
                     f"The ERP's tables and the catalogue do not fit: {reason}. Correct the catalogue in ERP_CATALOGUE."
@@ -114,7 +114,7 @@ def _user_erp(catalogue: Mapping[str, CatalogueEntity]) -> Iterator[str]:
     yield from log_tables(APART, tenants=False)
     yield from applied_intents(APART)
     for entity in catalogue.values():
-        yield from log_triggers(entity, APART)
+        yield from log_triggers(entity, APART, tenants=False)
 
 
 def prepare_dagster_home(installation: Installation) -> Path:

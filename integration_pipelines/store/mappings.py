@@ -39,12 +39,15 @@ def store(
     actor: str,
 ) -> MappingRow:
     """The next version of this name, active in place of the one before. Unchanged content gives the version that stands."""
+    lock = f"{scope.tenant}/{mapping_name}"  # two at once would both make the next version
+    scope.run("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))", lock=lock)
     row = scope.rows(
-        f"SELECT {_COLUMNS} FROM field_mappings WHERE mapping_name = :name ORDER BY version DESC LIMIT 1 FOR UPDATE",
+        f"SELECT {_COLUMNS} FROM field_mappings WHERE mapping_name = :name ORDER BY version DESC LIMIT 1",
         name=mapping_name,
     )
     last = MappingRow(**row[0]) if row else None
-    new = (source_entity, target_entity, list(mappings), dict(transformation_functions))
+    as_stored = orjson.loads(orjson.dumps([mappings, transformation_functions]))
+    new = (source_entity, target_entity, *as_stored)
     if last and new == (last.source_entity, last.target_entity, list(last.mappings), dict(last.transformation_functions)):
         return last
     scope.run("UPDATE field_mappings SET is_active = false, updated_at = now() WHERE mapping_name = :n", n=mapping_name)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from connector_resources.errors import ConfigurationError
@@ -32,11 +33,15 @@ class MasterKey:
         mine = self.current()
         if key_id(mine) == wanted:
             return mine
-        if self._given is None and self._next_file.exists():
-            following = _read(self._next_file)
-            if key_id(following) == wanted:
-                self.promote()
-                return following
+        if self._given is None:
+            with suppress(FileNotFoundError):  # there is no rotation under way, or another process has just ended it
+                following = _read(self._next_file)
+                if key_id(following) == wanted:
+                    self.promote()
+                    return following
+            mine = self.current()
+            if key_id(mine) == wanted:
+                return mine
         where = f"the file {self.file}" if self._given is None else "INTEGRATION_MASTER_KEY"
         raise ConfigurationError(
             f"The database was encrypted with master key {wanted}, but {where} holds key {key_id(mine)}. "
@@ -57,7 +62,9 @@ class MasterKey:
         return _read(self._next_file)
 
     def promote(self) -> None:
+        """The key of `.next` is the key from now on."""
         self._next_file.replace(self.file)
+        _flush(self.file.parent)
 
 
 def write_new(path: Path, key: bytes) -> None:
@@ -72,10 +79,20 @@ def write_new(path: Path, key: bytes) -> None:
             os.fsync(out.fileno())
         try:
             os.link(draft, path)
+            _flush(path.parent)
         except FileExistsError:  # another process was first, and its key is the one
             return
     finally:
         draft.unlink()
+
+
+def _flush(folder: Path) -> None:
+    """A new name is durable only when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> bytes:

@@ -52,10 +52,7 @@ class Staging:
                 p=_COMPLETE,
             )
             if not row:
-                raise ContractError(
-                    f"The staged batches of {step} in run {run_id} are gone (they are kept for a limited time). "
-                    "Start the sync anew instead of re-executing this run."
-                )
+                raise _gone(run_id, step)
             attempt = row[0]["attempt"]
             batches = int(scope.vault.open(row[0]["content"], *_place(run_id, step, attempt, _COMPLETE)))
         for position in range(batches):
@@ -66,7 +63,9 @@ class Staging:
                     s=step,
                     a=attempt,
                     p=position,
-                ).scalar_one()
+                ).scalar()
+                if content is None:
+                    raise _gone(run_id, step)
                 opened = scope.vault.open(content, *_place(run_id, step, attempt, position))
             yield opened
 
@@ -79,6 +78,13 @@ class Staging:
                          ON o.id = h.first_history_id OR o.first_history_id = h.first_history_id WHERE h.run_id = :r)""",
                 r=run_id,
             )
+
+
+def _gone(run_id: UUID, step: str) -> ContractError:
+    return ContractError(
+        f"The staged batches of {step} in run {run_id} are gone (they are kept for a limited time). "
+        "Start the sync anew instead of re-executing this run."
+    )
 
 
 def _place(run_id: UUID, step: str, attempt: int, position: int) -> tuple[str, ...]:

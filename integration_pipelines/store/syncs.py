@@ -91,6 +91,8 @@ def create(
     ):
         if value not in list(kind):
             raise ConfigurationError(f"'{value}' is no {what}; choose {', '.join(kind)}.")
+    if not name.strip() or len(name) > 255:
+        raise ConfigurationError("A sync's name has 1 to 255 characters.")
     check_schedule(mode, cron, time_zone)
     _check_options(options or {})
     mapping = mappings.get(scope, mapping_id)

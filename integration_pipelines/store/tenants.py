@@ -16,7 +16,8 @@ ROLES = ("administrator", "engineer", "auditor")
 
 def create(database: Database, name: str, email: str = "admin@localhost") -> UUID:
     """A tenant with its key, its roles and one administrator. Raises ConfigurationError when the name is taken."""
-    if not name.strip() or len(name) > 255:
+    name = name.strip()
+    if not name or len(name) > 255:
         raise ConfigurationError("A tenant's name has 1 to 255 characters; give one with `integration tenant create NAME`.")
     if find(database, name, required=False):
         raise ConfigurationError(f"There is a tenant '{name}' already; choose another name.")
@@ -24,7 +25,7 @@ def create(database: Database, name: str, email: str = "admin@localhost") -> UUI
     master = database.master.current()
     with database.directory() as connection:
         connection.execute(sa.text("SELECT set_config('app.tenant_id', :t, true)"), {"t": str(tenant)})
-        connection.execute(sa.text("INSERT INTO tenants (id, name) VALUES (:id, :name)"), {"id": tenant, "name": name.strip()})
+        connection.execute(sa.text("INSERT INTO tenants (id, name) VALUES (:id, :name)"), {"id": tenant, "name": name})
         connection.execute(
             sa.text("INSERT INTO tenant_keys (tenant_id, wrapped, master_key_id) VALUES (:t, :w, :k)"),
             {"t": tenant, "w": wrap_tenant_key(master, tenant, os.urandom(32)), "k": key_id(master)},
@@ -58,4 +59,10 @@ def find(database: Database, name: str | None = None, *, required: bool = True) 
 
 def first_user(scope: Scope) -> int:
     """Id of the user that the command line acts as: the tenant's first administrator."""
-    return int(scope.run("SELECT min(id) FROM users WHERE is_active").scalar_one())
+    found = scope.run(
+        """SELECT min(u.id) FROM users u JOIN roles r ON (r.tenant_id, r.id) = (u.tenant_id, u.role_id)
+           WHERE u.is_active AND r.name = 'administrator'"""
+    ).scalar()
+    if found is None:
+        raise ConfigurationError("This tenant has no active administrator; make a user active again.")
+    return int(found)

@@ -57,8 +57,8 @@ class Vault:
         return f"Vault({self._tenant})"
 
     def place(self, *where: str) -> bytes:
-        """Associated data of a value: table, row, column."""
-        return "\x1f".join((self._tenant, *where)).encode()
+        """Associated data of a value: table, row, column. No two places have the same, whatever an id consists of."""
+        return "\x1f".join((self._tenant, *(part.replace("\\", r"\\").replace("\x1f", r"\s") for part in where))).encode()
 
     def seal(self, plain: bytes, *where: str) -> bytes:
         key, place = os.urandom(32), self.place(*where)
@@ -76,7 +76,12 @@ class Vault:
         return {"sealed": base64.b64encode(self.seal(orjson.dumps(value), *where)).decode()}
 
     def open_json(self, sealed: Mapping[str, str], *where: str) -> Any:
-        return orjson.loads(self.open(base64.b64decode(sealed["sealed"]), *where))
+        """Raises Unreadable."""
+        try:
+            content = base64.b64decode(sealed["sealed"], validate=True)
+        except (KeyError, TypeError, ValueError):
+            raise Unreadable("/".join(where)) from None
+        return orjson.loads(self.open(content, *where))
 
     def new_record_key(self, subject: str) -> bytes:
         """Wrapped, as data_keys.wrapped holds it."""
@@ -112,6 +117,8 @@ class Vault:
         ciphers = keys.by_id
         opened: list[bytes | None] = []
         for content, place in zip(sealed, places, strict=True):
+            if content is not None and content[:1] != _RECORD:
+                raise Unreadable(place.decode().replace("\x1f", "/"))
             cipher = None if content is None else ciphers.get(record_key_id(content))
             if content is None or cipher is None:
                 opened.append(None)

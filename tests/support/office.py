@@ -14,7 +14,7 @@ from integration_pipelines.orchestration.launch import Finished, bury_dead_runs,
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import connectors, mappings, syncs, tenants
 from integration_pipelines.store.database import Database
-from integration_pipelines.store.installation import Installation, open_installation
+from integration_pipelines.store.installation import open_installation
 
 SEEDS = {"Account": "account-customer", "Contact": "contact-contact_person"}
 
@@ -29,12 +29,9 @@ class Office:
     connector_id: int
     syncs: dict[str, syncs.SyncConfig]
 
-    @property
-    def installation(self) -> Installation:
-        return open_installation(self.settings)
-
     def run(self, entity: str = "Account") -> Finished:
-        bury_dead_runs(self.installation, self.instance)
+        with open_installation(self.settings) as installation:
+            bury_dead_runs(installation, self.instance)
         return run_now(self.instance, self.syncs[entity].id)
 
     def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
@@ -65,9 +62,12 @@ def furnish(
     name: str = "acme",
     credentials: dict[str, str] | None = None,
     url: str | None = None,
+    mappings_: dict[str, str] | None = None,
     **sync: Any,
 ) -> Office:
-    """A tenant with the seed syncs of the sandbox's org."""
+    """A tenant with the seed syncs of the sandbox's org, or with syncs by these mappings (entity → YAML)."""
+    folder = resources.files("mappings") / "salesforce"
+    texts = mappings_ or {entity: folder.joinpath(f"{seed}.yaml").read_text("utf-8") for entity, seed in SEEDS.items()}
     secret = credentials or {key: sandbox.credentials[key] for key in ("client_id", "client_secret")}
     tenant = tenants.create(database, name)
     made = {}
@@ -81,8 +81,8 @@ def furnish(
             credentials=secret,
             user=tenants.first_user(scope),
         )
-        for entity, seed in SEEDS.items():
-            row = store_mapping(scope, resources.files("mappings").joinpath(f"salesforce/{seed}.yaml").read_text("utf-8"))
+        for entity, text in texts.items():
+            row = store_mapping(scope, text)
             made[entity] = syncs.create(scope, connector_id=connector.id, name=entity, mapping_id=row.id, actor="test", **sync)
     return Office(settings, database, sandbox, instance, tenant, connector.id, made)
 

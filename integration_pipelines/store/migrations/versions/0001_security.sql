@@ -4,14 +4,18 @@
 -- integration_directory  owns the functions below. They answer what must be known before a tenant is (which sync configs exist,
 --                        whose they are) and return ids only; its columns are granted one by one.
 
+-- Roles belong to the whole server: another database's migration may be making them at this very moment.
 DO $$
+DECLARE role text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'integration_app') THEN
-        CREATE ROLE integration_app NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'integration_directory') THEN
-        CREATE ROLE integration_directory NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE;
-    END IF;
+    FOREACH role IN ARRAY ARRAY['integration_app', 'integration_directory'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+            END;
+        END IF;
+    END LOOP;
 END $$;
 
 GRANT integration_app, integration_directory TO CURRENT_USER;

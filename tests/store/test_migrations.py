@@ -1,0 +1,403 @@
+"""The database as it is made: the requirement's tables under their own names, nothing sealed left open, nothing too new."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+import connector_resources.erp_schema
+from connector_resources.errors import ConfigurationError, NetworkError
+from integration_pipelines.settings import load
+from integration_pipelines.store import migrate as migrate_module
+from integration_pipelines.store import sync_tables, tables
+from integration_pipelines.store.columns import metadata
+from integration_pipelines.store.database import Database, engine
+from integration_pipelines.store.embedded import Embedded
+from integration_pipelines.store.installation import migrate_all, open_installation
+from integration_pipelines.store.migrate import create_database, migrate, require_version
+
+assert sync_tables, tables  # they describe themselves into metadata
+
+# name: column → (type, may be null, default); further columns of ours may stand beside them
+INSTANT, SERIAL = "timestamp with time zone", "identity"
+BASE = {"id": ("bigint", False, SERIAL), "tenant_id": ("uuid", False, None)}
+STAMPS = {"created_at": (INSTANT, False, "now()"), "updated_at": (INSTANT, False, "now()")}
+REQUIRED: dict[str, dict[str, tuple[str, bool, str | None]]] = {
+    "connectors": BASE
+    | STAMPS
+    | {
+        "connector_code": ("character varying(100)", False, None),
+        "connector_name": ("character varying(255)", False, None),
+        "connector_type": ("character varying(50)", False, None),
+        "external_system_url": ("text", False, None),
+        "authentication_method": ("character varying(50)", False, None),
+        "credentials": ("jsonb", False, None),
+        "configuration": ("jsonb", True, None),
+        "is_active": ("boolean", True, "true"),
+        "last_sync_at": (INSTANT, True, None),
+        "created_by": ("bigint", False, None),
+        "deleted_at": (INSTANT, True, None),
+    },
+    "sync_configurations": BASE
+    | STAMPS
+    | {
+        "connector_id": ("bigint", False, None),
+        "sync_name": ("character varying(255)", False, None),
+        "source_entity": ("character varying(255)", False, None),
+        "target_entity": ("character varying(255)", False, None),
+        "sync_direction": ("character varying(20)", False, None),
+        "sync_mode": ("character varying(20)", False, None),
+        "schedule_cron": ("character varying(100)", True, None),
+        "field_mappings": ("jsonb", False, None),
+        "transformation_rules": ("jsonb", True, None),
+        "conflict_resolution_strategy": ("character varying(50)", True, "'last_write_wins'"),
+        "is_active": ("boolean", True, "true"),
+    },
+    "sync_history": BASE
+    | {
+        "sync_configuration_id": ("bigint", False, None),
+        "sync_direction": ("character varying(20)", False, None),
+        "sync_status": ("character varying(20)", False, "'pending'"),
+        "records_processed": ("integer", True, "0"),
+        "records_succeeded": ("integer", True, "0"),
+        "records_failed": ("integer", True, "0"),
+        "records_skipped": ("integer", True, "0"),
+        "execution_time_ms": ("integer", True, None),
+        "error_message": ("text", True, None),
+        "data_snapshot_before": ("jsonb", True, None),
+        "data_snapshot_after": ("jsonb", True, None),
+        "started_at": (INSTANT, True, None),
+        "completed_at": (INSTANT, True, None),
+        "created_at": (INSTANT, False, "now()"),
+    },
+    "sync_errors": BASE
+    | {
+        "sync_history_id": ("bigint", False, None),
+        "record_id": ("character varying(255)", False, None),
+        "error_type": ("character varying(50)", False, None),
+        "error_message": ("text", False, None),
+        "error_details": ("jsonb", True, None),
+        "record_data": ("jsonb", True, None),
+        "retry_count": ("integer", True, "0"),
+        "is_resolved": ("boolean", True, "false"),
+        "resolved_at": (INSTANT, True, None),
+        "created_at": (INSTANT, False, "now()"),
+    },
+    "field_mappings": BASE
+    | STAMPS
+    | {
+        "mapping_name": ("character varying(255)", False, None),
+        "source_entity": ("character varying(255)", False, None),
+        "target_entity": ("character varying(255)", False, None),
+        "mappings": ("jsonb", False, None),
+        "transformation_functions": ("jsonb", True, None),
+        "version": ("integer", True, "1"),
+        "is_active": ("boolean", True, "true"),
+    },
+    "webhook_receivers": BASE
+    | STAMPS
+    | {
+        "connector_id": ("bigint", False, None),
+        "receiver_url": ("text", False, None),
+        "event_type": ("character varying(255)", False, None),
+        "authentication_token": ("character varying(255)", False, None),
+        "is_active": ("boolean", True, "true"),
+        "last_received_at": (INSTANT, True, None),
+    },
+    "webhook_events": BASE
+    | {
+        "webhook_receiver_id": ("bigint", False, None),
+        "event_type": ("character varying(255)", False, None),
+        "payload": ("jsonb", False, None),
+        "processing_status": ("character varying(20)", False, "'pending'"),
+        "error_message": ("text", True, None),
+        "received_at": (INSTANT, False, "now()"),
+        "processed_at": (INSTANT, True, None),
+    },
+}
+INDEXES = {
+    "idx_connectors_tenant": "connectors (tenant_id)",
+    "idx_connectors_type": "connectors (connector_type)",
+    "idx_connectors_active": "connectors (is_active)",
+    "idx_sync_configs_tenant": "sync_configurations (tenant_id)",
+    "idx_sync_configs_connector": "sync_configurations (connector_id)",
+    "idx_sync_configs_mode": "sync_configurations (sync_mode)",
+    "idx_sync_history_tenant": "sync_history (tenant_id)",
+    "idx_sync_history_config": "sync_history (sync_configuration_id)",
+    "idx_sync_history_status": "sync_history (sync_status)",
+    "idx_sync_history_started": "sync_history (started_at)",
+    "idx_sync_errors_tenant": "sync_errors (tenant_id)",
+    "idx_sync_errors_history": "sync_errors (sync_history_id)",
+    "idx_sync_errors_type": "sync_errors (error_type)",
+    "idx_sync_errors_resolved": "sync_errors (is_resolved)",
+    "idx_field_mappings_tenant": "field_mappings (tenant_id)",
+    "idx_field_mappings_entities": "field_mappings (source_entity, target_entity)",
+    "idx_webhook_receivers_tenant": "webhook_receivers (tenant_id)",
+    "idx_webhook_receivers_connector": "webhook_receivers (connector_id)",
+    "idx_webhook_events_tenant": "webhook_events (tenant_id)",
+    "idx_webhook_events_receiver": "webhook_events (webhook_receiver_id)",
+    "idx_webhook_events_status": "webhook_events (processing_status)",
+    "idx_webhook_events_received": "webhook_events (received_at)",
+}
+REFERENCES = {  # child column → parent, on delete (a: no action, c: cascade)
+    ("connectors", "created_by"): ("users", "a"),
+    ("sync_configurations", "connector_id"): ("connectors", "c"),
+    ("sync_history", "sync_configuration_id"): ("sync_configurations", "a"),
+    ("sync_errors", "sync_history_id"): ("sync_history", "c"),
+    ("webhook_receivers", "connector_id"): ("connectors", "a"),
+    ("webhook_events", "webhook_receiver_id"): ("webhook_receivers", "a"),
+}
+
+# Every column of public that could hold a record or a secret. None: it is sealed. Otherwise why it need not be.
+OPAQUE: dict[str, str | None] = {
+    "audit_log.detail": "ids, names of fields and counts; never a value",
+    "connector_change_requests.change": None,
+    "connectors.configuration": "nothing secret belongs there (contract.Given)",
+    "connectors.credentials": None,
+    "data_keys.wrapped": "a key, wrapped by the tenant's key",
+    "field_mappings.mappings": "rules, no records",
+    "field_mappings.transformation_functions": "settings of rules, no records",
+    "identity_links.base": None,
+    "identity_links.erp_fingerprint": "keyed digest",
+    "identity_links.external_fingerprint": "keyed digest",
+    "identity_links.match_digest": "keyed digest",
+    "outbox.payload": None,
+    "staged_batches.content": None,
+    "sync_configurations.field_mappings": "id and version of a mapping",
+    "sync_configurations.transformation_rules": "numbers that the sync config is set to",
+    "sync_errors.error_details": "names and rules; a message quotes no value",
+    "sync_errors.record_data": None,
+    "sync_history.data_snapshot_after": "counts and a digest over ciphertexts",
+    "sync_history.data_snapshot_before": "counts and a digest over ciphertexts",
+    "sync_record_changes.after": None,
+    "sync_record_changes.before": None,
+    "sync_record_changes.changed_fields": "names of fields",
+    "sync_record_changes.digest": "digest over ciphertexts",
+    "tenant_keys.wrapped": "a key, wrapped by the master key",
+    "webhook_events.payload": None,
+    "write_intents.payload": None,
+}
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[sa.Connection]:
+    with engine(database_url, role=None, poolclass=sa.NullPool).connect() as found:
+        yield found
+
+
+@pytest.mark.parametrize("table", sorted(REQUIRED))
+def test_every_column_of_the_requirement_has_its_name_type_and_default(connection: sa.Connection, table: str) -> None:
+    statement = """SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull,
+            CASE WHEN a.attidentity <> '' THEN 'identity'
+                 ELSE regexp_replace(pg_get_expr(d.adbin, d.adrelid), '::.*', '') END
+        FROM pg_attribute a LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+        WHERE a.attrelid = CAST(:t AS regclass) AND a.attnum > 0 AND NOT a.attisdropped"""
+    found = {row[0]: tuple(row[1:]) for row in connection.execute(sa.text(statement), {"t": table})}
+    for column, expected in REQUIRED[table].items():
+        name, null, default = found[column]
+        assert (name, null, str(default).strip("'") if default else None) == (
+            expected[0],
+            expected[1],
+            expected[2].strip("'") if expected[2] else None,
+        ), column
+
+
+def test_every_index_of_the_requirement_has_its_name_and_columns(connection: sa.Connection) -> None:
+    statement = "SELECT indexname, regexp_replace(indexdef, '.* ON public\\.(\\w+) USING btree', '\\1') FROM pg_indexes"
+    found = {row[0]: row[1] for row in connection.exec_driver_sql(statement)}
+    assert {name: found.get(name) for name in INDEXES} == INDEXES
+
+
+def test_every_foreign_key_of_the_requirement_is_there_within_the_tenant(connection: sa.Connection) -> None:
+    statement = """SELECT conrelid::regclass::text, a.attname, confrelid::regclass::text, confdeltype::text
+        FROM pg_constraint JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = ANY(conkey) WHERE contype = 'f'"""
+    found = {(child, column): (parent, rule) for child, column, parent, rule in connection.exec_driver_sql(statement)
+             if column != "tenant_id"}  # fmt: skip
+    assert {key: found.get(key) for key in REFERENCES} == REFERENCES
+    tenants = connection.exec_driver_sql(
+        "SELECT conrelid::regclass::text FROM pg_constraint WHERE contype = 'f' AND confrelid = 'tenants'::regclass"
+        " AND confdeltype = 'c'"
+    ).scalars()
+    assert set(REQUIRED) <= set(tenants)
+
+
+def test_a_code_is_unique_among_a_tenants_connectors_that_were_not_deleted(connection: sa.Connection) -> None:
+    (definition,) = connection.exec_driver_sql("SELECT indexdef FROM pg_indexes WHERE indexname = 'uq_connectors_code'").one()
+    assert "UNIQUE" in definition
+    assert "(tenant_id, connector_code) WHERE (deleted_at IS NULL)" in definition
+
+
+def test_the_description_in_code_equals_the_migrated_database(connection: sa.Connection) -> None:
+    def ours(_: object, name: str | None, kind: str, reflected: bool, __: object) -> bool:
+        if kind == "table" and reflected:
+            return name != "alembic_version" and not re.fullmatch(r"sync_record_changes_\d{4}_\d\d", name or "")
+        return True
+
+    context = MigrationContext.configure(
+        connection, opts={"compare_type": True, "compare_server_default": True, "include_object": ours}
+    )
+    assert compare_metadata(context, metadata) == []
+
+
+def test_whatever_could_hold_a_record_is_sealed_or_says_why_not(connection: sa.Connection) -> None:
+    statement = """SELECT table_name || '.' || column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type IN ('bytea', 'jsonb', 'json', 'ARRAY')
+          AND table_name !~ '^sync_record_changes_[0-9]'"""
+    assert set(connection.exec_driver_sql(statement).scalars()) == set(OPAQUE)
+
+
+def test_what_is_described_as_sealed_is_sealed() -> None:
+    source = Path(tables.__file__).read_text() + Path(sync_tables.__file__).read_text()
+    named = {
+        f"{table.name}.{column.name}"
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if re.search(rf'"{column.name}", (Sealed|SEALED_JSON)', source)
+        and isinstance(column.type, sa.LargeBinary | sa.JSON)
+        and OPAQUE.get(f"{table.name}.{column.name}", "") is None
+    }
+    assert named == {name for name, reason in OPAQUE.items() if reason is None}
+
+
+def test_no_timestamp_is_without_a_zone(connection: sa.Connection) -> None:
+    statement = """SELECT table_name, column_name FROM information_schema.columns
+                   WHERE table_schema IN ('public', 'erp') AND data_type = 'timestamp without time zone'"""
+    assert connection.exec_driver_sql(statement).all() == []
+
+
+def test_migrating_again_changes_nothing(database_url: str, connection: sa.Connection) -> None:
+    def shape() -> list[object]:
+        return list(
+            connection.exec_driver_sql("SELECT oid, relname, relacl FROM pg_class WHERE relnamespace > 10000 ORDER BY 1")
+        )
+
+    settings = load({"DATABASE_URL": database_url})
+    with open_installation(settings) as installation:
+        before = shape()
+        assert migrate_all(installation) == []
+        assert shape() == before
+
+
+def test_two_processes_that_migrate_at_once_make_one_database(server: str) -> None:
+    code = "import sys; from integration_pipelines.store.migrate import migrate; print(migrate(sys.argv[1]))"
+    urls = [create_database(server, name) for name in ("raced", "raced", "raced_beside")]
+    running = [subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True) for url in urls]  # noqa: S603
+    said = [process.communicate(timeout=120)[0].strip() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert sorted(said[:2]) == ["['0001']", "[]"]
+    assert said[2] == "['0001']"
+
+
+@pytest.fixture(scope="module")
+def fresh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on which nothing of ours has ever been: no roles either."""
+    with Embedded(tmp_path_factory.mktemp("fresh") / "home") as embedded:
+        yield embedded.url
+
+
+def test_a_database_that_was_never_migrated_says_so(fresh_server: str) -> None:
+    url = create_database(fresh_server, "empty")
+    with open_installation(load({"DATABASE_URL": url})) as installation:
+        with pytest.raises(ConfigurationError, match="Run `integration migrate`"):
+            installation.database()
+        with pytest.raises(ConfigurationError, match="Run `integration migrate`"):
+            installation.database()
+
+
+def test_tables_that_are_missing_where_the_roles_are_there_are_a_sentence(server: str) -> None:
+    url = create_database(server, "without_tables")
+    with open_installation(load({"DATABASE_URL": url})) as installation, pytest.raises(
+        ConfigurationError, match=r"The tables are missing in postgresql://.*/without_tables.*Run `integration migrate`"
+    ):  # fmt: skip
+        installation.database()
+
+
+def test_an_owner_that_is_no_superuser_can_migrate_and_is_held_to_the_policies(fresh_server: str) -> None:
+    admin = engine(fresh_server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'canary-secret'")
+        connection.exec_driver_sql("CREATE DATABASE kept OWNER keeper")
+    url = fresh_server.replace("//postgres@/postgres", "//keeper:canary-secret@/kept")
+    with open_installation(load({"DATABASE_URL": url})) as installation:
+        assert migrate_all(installation) == ["0001"]
+        assert migrate_all(installation) == []
+    owner = engine(url, role=None, poolclass=sa.NullPool)
+    with pytest.raises(sa.exc.ProgrammingError, match="row-level security"), owner.begin() as connection:
+        connection.exec_driver_sql(
+            "SELECT set_config('app.tenant_id', gen_random_uuid()::text, true);"
+            "INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), 'x')"
+        )
+
+
+def test_an_account_that_may_not_make_tables_is_told_so_without_its_password(server: str) -> None:
+    with engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE visitor LOGIN PASSWORD 'canary-secret'")
+    url = create_database(server, "guarded").replace("//postgres@", "//visitor:canary-secret@")
+    with pytest.raises(ConfigurationError, match=r"The tables could not be made in .*permission denied") as refusal:
+        migrate(url)
+    assert "canary" not in str(refusal.value)
+    installation = open_installation(load({"DATABASE_URL": url}))
+    with pytest.raises(ConfigurationError, match="cannot work as integration_app"):
+        installation.database()
+
+
+def test_a_server_that_does_not_answer_is_one_sentence_without_the_password() -> None:
+    url = "postgresql://app:canary-secret@127.0.0.1:1/store?sslpassword=canary-too"
+    for attempt in (lambda: migrate(url), lambda: open_installation(load({"DATABASE_URL": url})).database()):
+        with pytest.raises(
+            NetworkError, match=r"The database at postgresql://app@127\.0\.0\.1:1/store cannot be used"
+        ) as refusal:
+            attempt()
+        assert "canary" not in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_server_that_is_too_old_is_refused(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate_module, "OLDEST", 990000)
+    too_old = pytest.raises(ConfigurationError, match=r"is PostgreSQL \d+; version 14 or newer is needed")
+    with database.connection() as connection, too_old:
+        require_version(connection, database.url)
+
+
+NEWER = re.compile(  # what PostgreSQL 15 to 18 brought, as it is written
+    r"""NULLS\s+NOT\s+DISTINCT | \bMERGE\s+INTO | security_invoker | \bIS\s+(NOT\s+)?JSON\b | \buuidv[47]\s*\( |
+      \buuid_extract_ | \bJSON_(TABLE|VALUE|QUERY|EXISTS|SCALAR|SERIALIZE|ARRAY|ARRAYAGG|OBJECT|OBJECTAGG)\s*\( | \bany_value\s*\(
+      | \bRETURNING\s+(OLD|NEW|WITH)\b | WITHOUT\s+OVERLAPS | \bVIRTUAL\b | \bON_ERROR\b | \brandom_normal\s*\(
+      | \bregexp_(count|instr|like|substr)\s*\( | \bWITH\s+(INHERIT|SET)\b | \bSYSTEM_USER\b | \bdate_(add|subtract)\s*\(
+      | \barray_(sample|shuffle|sort|reverse)\s*\( | \b0[xob][0-9a-f_]+ | \d_\d | \bpg_basetype\s*\( | \bxmltext\s*\(
+      | \bcrc32c?\s*\( | ON\s+DELETE\s+SET\s+(NULL|DEFAULT)\s*\( | \bMAINTAIN\b | \bAT\s+LOCAL\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+_SPEAKS_SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|GRANT|COPY|LOCK)\b")
+
+
+def sql_texts() -> Iterator[tuple[str, str]]:
+    """Everything that is sent to a database: migrations, and every string of the modules that speak SQL."""
+    store = Path(migrate_module.__file__).parent
+    for path in sorted(store.rglob("*.sql")):
+        yield path.name, re.sub(r"--.*", "", path.read_text())
+    for path in [*store.glob("*.py"), *Path(connector_resources.erp_schema.__file__).parent.glob("erp*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _SPEAKS_SQL.search(node.value):
+                yield path.name, node.value
+
+
+def test_nothing_newer_than_postgresql_14_is_used() -> None:
+    """By name: a server of version 14 is not at hand, so each thing that came later is looked for in every statement."""
+    texts = list(sql_texts())
+    assert len(texts) > 80
+    assert [(name, found.group()) for name, text in texts if (found := NEWER.search(text))] == []
+
+
+def test_the_search_for_newer_things_finds_them() -> None:
+    for text in ("MERGE INTO t", "UNIQUE NULLS NOT DISTINCT", "RETURNING old.id", "a IS JSON", "json_table (x"):
+        assert NEWER.search(text), text
