@@ -90,7 +90,7 @@ def test_dagster_shows_counts_and_a_preview_without_personal_values(office: Offi
         if event is None or event.step_key is None:
             continue
         if event.event_type == dg.DagsterEventType.HANDLED_OUTPUT:
-            told[event.step_key].update(event.event_specific_data.metadata)
+            told[event.step_key].update(getattr(event.event_specific_data, "metadata", {}))
         elif event.event_type == dg.DagsterEventType.STEP_OUTPUT:
             told[event.step_key].update(event.step_output_data.metadata)
     outputs = {step: {name: value.value for name, value in found.items()} for step, found in told.items()}
