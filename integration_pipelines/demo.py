@@ -7,8 +7,10 @@ nothing of the environment's settings.
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, po
     for name in VARIABLES:
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if keep:
+        _require_free(port)
     home = _fresh_home(settings.home / "demo")
     say = cli_output.console().print
     with ExitStack() as opened:
@@ -208,18 +212,56 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
     return {"when": row["changed_at"], "action": row["action"], "what": what}
 
 
+def _require_free(port: int) -> None:
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            raise ConfigurationError(f"Port {port} is taken; choose another one with --port.") from None
+
+
 def _serve_ui(installation: Installation, port: int) -> None:
     """Dagster's web server and daemon over this installation, until Ctrl-C."""
     workspace = Path(__file__).parents[1] / "workspace.yaml"
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-p", str(port)]
     environment = {**os.environ, **installation.environment()}
-    cli_output.console().print(f"\nThe Dagster UI comes up at http://127.0.0.1:{port} (Ctrl-C ends it) …")
-    with subprocess.Popen(command, env=environment, start_new_session=True, cwd=installation.settings.home) as served:  # noqa: S603 - our own interpreter
+    home = installation.settings.home
+    for wanted in (signal.SIGINT, signal.SIGTERM):  # a shell that runs us in the background lets us ignore them
+        signal.signal(wanted, signal.default_int_handler)
+    say, url = cli_output.console().print, f"http://127.0.0.1:{port}"
+    with (
+        (home / "dagster-dev.log").open("w") as log,
+        subprocess.Popen(  # noqa: S603 - our own interpreter
+            command, env=environment, start_new_session=True, cwd=home, stdout=log, stderr=log
+        ) as served,
+    ):
         try:
+            while not _answers(url) and served.poll() is None:
+                time.sleep(0.5)
+            if served.poll() is not None:
+                raise ConfigurationError(f"The Dagster UI did not come up; {log.name} says why. Is port {port} taken?")
+            say(f"\nThe Dagster UI is at {url} (log: {log.name}). Ctrl-C ends everything.")
             served.wait()
         except KeyboardInterrupt:
-            os.killpg(served.pid, signal.SIGINT)
-            try:
-                served.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(served.pid, signal.SIGKILL)
+            say("Stopping …")
+        finally:
+            _end(served)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/server_info", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _end(served: "subprocess.Popen[bytes]") -> None:
+    """Stop Dagster with all its processes."""
+    for wanted in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(served.pid, wanted)
+            served.wait(10)
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            return

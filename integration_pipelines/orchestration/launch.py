@@ -46,10 +46,10 @@ def run_now(instance: dg.DagsterInstance, sync_id: int, on_step: Callable[[str],
     Runs whose process died before are reported to Dagster as failed, as their histories are."""
 
     @dg.success_hook
-    def heard(context: dg.HookContext) -> None:
+    def progress(context: dg.HookContext) -> None:
         on_step(context.op.name)
 
-    result = job_of(sync_id).with_hooks({heard}).execute_in_process(
+    result = job_of(sync_id).with_hooks({progress}).execute_in_process(
         instance=instance, run_config=_QUIET, raise_on_error=False
     )  # fmt: skip
     problem = None

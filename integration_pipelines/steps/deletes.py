@@ -3,6 +3,7 @@
 A deletion against an edit is a conflict, settled by the sync config's strategy.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from integration_pipelines.canonical import array, extension, rows_json
-from integration_pipelines.model import Batch, Change, ConflictStrategy, DeletePolicy, absence_frame, concat, plan_frame
+from integration_pipelines.model import (
+    Batch,
+    Change,
+    ConflictStrategy,
+    DeletePolicy,
+    absence_frame,
+    concat,
+    missing,
+    plan_frame,
+)
 from integration_pipelines.steps.meeting import created
 from integration_pipelines.steps.merge import Bools, differs
 from integration_pipelines.steps.run import Run
@@ -28,7 +38,7 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
         error_type="conflict",
         message="It was merged into another record over there; decide which of the two ERP records stays.",
         rule="merge",
-        details=[f'{{"merged_into": "{winner}"}}' for winner, lost in zip(into, merged, strict=True) if lost],
+        details=[json.dumps({"merged_into": winner}) for winner, lost in zip(into, merged, strict=True) if lost],
     )
     pairs = pairs[~merged]
     done = np.asarray(pairs["state"] == "deleted") | (run.config.delete_policy is DeletePolicy.IGNORE)
@@ -45,8 +55,11 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
 
 def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:
     base, known = known_base(run, scope, pairs)
-    edited = np.asarray((known & differs(erp.texts, base)).any(axis=1))
-    keeps, parks = _against_edits(run, scope, batch, pairs, erp, base, known, edited)
+    changed = known & differs(erp.texts, base)
+    if run.target.active and run.config.delete_policy is DeletePolicy.DEACTIVATE:
+        at = erp.texts.columns.get_loc(run.target.active)
+        changed[:, at] &= np.asarray(pc.fill_null(pc.not_equal(array(erp.texts[run.target.active]), "false"), True))
+    keeps, parks = _against_edits(run, scope, batch, pairs, erp, changed)
     posted = np.asarray(erp.marks["immutable"], dtype=bool) & ~keeps
     batch = batch.reject(
         parks & ~posted,
@@ -66,10 +79,10 @@ def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: 
 
 
 def _against_edits(
-    run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: pd.DataFrame, known: Bools, edited: Bools
+    run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, changed: Bools
 ) -> tuple[Bools, Bools]:
     """Which ERP records survive their deletion over there, and which must wait for a person."""
-    strategy = run.config.strategy
+    strategy, edited = run.config.strategy, np.asarray(changed.any(axis=1))
     nothing = np.zeros(len(batch), dtype=bool)
     if strategy is ConflictStrategy.MANUAL:
         return nothing, edited
@@ -77,7 +90,6 @@ def _against_edits(
         return edited, nothing
     if strategy is ConflictStrategy.SOURCE_WINS:
         return nothing, nothing
-    changed = known & differs(erp.texts, base) & edited[:, None]
     moments = erp_instants(run, scope, erp, list(pairs["erp_id"]), changed)
     with np.errstate(invalid="ignore"):
         later = instants(batch.marks)[:, None] > moments
@@ -114,13 +126,15 @@ def _removed(
         erp_version=array(erp.marks["version"]).to_pylist(),
         base=rows_json(base, known),
         before=rows_json(erp.texts),
+        match_digest=pairs["match_digest"],
     )
     marks = absence_frame({name: written[:, at] for at, name in enumerate(names)}, batch.records.index)
     return replace(batch, records=records, plan=planned, written=marks)
 
 
-def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool) -> Batch:
-    """Nothing to write; `settle`: the link is marked deleted."""
+def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool, prints: "pd.Series[bytes] | None" = None) -> Batch:
+    """Nothing to write; `settle`: the link is marked deleted. With `prints` it was the ERP that deleted, and that stands: the
+    link keeps which external values it has seen, so that only new ones ask again."""
     planned = plan_frame(
         batch.records.index,
         settle=settle,
@@ -128,18 +142,24 @@ def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool) -> Ba
         revision=pairs["revision"],
         state="deleted",
         erp_id=pairs["erp_id"],
+        match_digest=pairs["match_digest"],
+        fingerprint=None if prints is None else list(prints[batch.records.index]),
     )
     nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
     return replace(batch, plan=planned, written=absence_frame(nothing, batch.records.index))
 
 
 def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
-    """Changed over there, gone in the ERP: made anew where the external side wins, or where the deletion was ours."""
-    ours = np.asarray(pairs["state"] == "deleted")
+    """Changed over there, gone in the ERP: made anew where the external side wins, where the deletion was ours (the link has
+    no fingerprint), and where the pair had only been matched, not linked yet."""
+    deleted = np.asarray(pairs["state"] == "deleted", dtype=bool)
+    ours = deleted & np.array([missing(seen) for seen in pairs["external_fingerprint"]], dtype=bool)
+    unlinked = np.array([missing(link) for link in pairs["link_id"]], dtype=bool)
     strategy = run.config.strategy
-    again = ours | (strategy is ConflictStrategy.SOURCE_WINS)
+    again = ours | unlinked | (strategy is ConflictStrategy.SOURCE_WINS)
     if strategy is ConflictStrategy.LAST_WRITE_WINS:
         log = erp_in(run, scope).changed_at(run.target, list(pairs["erp_id"]))
+        log = log[log["field"].isna()]  # the deletions
         gone = {
             r: np.datetime64(t.replace(tzinfo=None), "us") for r, t in zip(log["record_id"], log["changed_at"], strict=True)
         }
@@ -156,4 +176,4 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
     pairs, again = pairs[~parked], again[~parked]
     back = created(run, batch.take(again), pairs[again], prints, relink=True)
     rest = replace(batch.take(~again), rejected=batch.rejected.iloc[:0])
-    return concat([back, _settled(run, rest, pairs[~again], settle=True)])
+    return concat([back, _settled(run, rest, pairs[~again], settle=True, prints=prints)])

@@ -20,7 +20,9 @@ from integration_pipelines.store.syncs import option
 
 
 def extract(run: Run) -> Iterator[Batch]:
-    """Batches as the connector pages them. At the end the run knows where its watermark will go."""
+    """Batches as the connector pages them. At the end the run knows where its watermark will go: to the latest modification
+    that was read, and never past the instant at which the read began. A record that changes under the read shows a later
+    one, and what changed in the meantime may lie on pages that were read already."""
     require_fields(run)
     with run.database.tenant(run.tenant) as scope:
         watermark = history.watermark(scope, run.config)
@@ -28,7 +30,7 @@ def extract(run: Run) -> Iterator[Batch]:
     overlap = timedelta(seconds=option(run.config, "overlap_seconds"))
     window = Window(since=watermark - overlap if watermark else None)
     fields = run.mapping.source_fields
-    latest = watermark
+    latest, began = watermark, run.now()
     for page in run.external.read(run.source, fields, window):
         again -= set(page.records.index)
         latest = _latest(page, latest)
@@ -40,7 +42,7 @@ def extract(run: Run) -> Iterator[Batch]:
             yield Batch.of(page)
     if run.attempt is not None:
         with run.database.tenant(run.tenant) as scope:
-            history.set_position(scope, run.attempt, latest)
+            history.set_position(scope, run.attempt, min(latest, began) if latest else None)
             rejects.close_gone(scope, run.config, sorted(again))
 
 

@@ -8,84 +8,64 @@ A record whose link or ERP record has moved since resolve is read and resolved a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import islice
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Changes, Outcome
-from connector_resources.errors import SystemUnavailable
-from integration_pipelines.canonical import array
+from integration_pipelines.canonical import array, extension
 from integration_pipelines.model import Batch, Change, SyncStatus, missing
 from integration_pipelines.steps import resolve, sides
 from integration_pipelines.steps.map import apply
 from integration_pipelines.steps.merge import Bools
 from integration_pipelines.steps.references import resolve_references
-from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.run import Counts, Run
 from integration_pipelines.steps.settle import Settlement, recover, settle
 from integration_pipelines.steps.validate import checked, schema_of, validate
 from integration_pipelines.store import history, links, rejects
 from integration_pipelines.store.database import Scope
 
-ROUNDS = 5  # how often a row may move under our hands before the run gives up for now
-
-
-@dataclass
-class Counts:
-    """What a load did: records by outcome, and changes by action."""
-
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-    actions: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def processed(self) -> int:
-        return self.succeeded + self.failed + self.skipped
-
-    def add(self, other: "Counts") -> None:
-        self.succeeded += other.succeeded
-        self.failed += other.failed
-        self.skipped += other.skipped
-        for action, number in other.actions.items():
-            self.actions[action] = self.actions.get(action, 0) + number
+ROUNDS = 5  # how often a row may move under our hands before it is set aside for now
+_RESTLESS = "It keeps changing while it is written; the next run tries again."
 
 
 def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
-    """Write every batch, then close the history row and move the watermark."""
-    counts = Counts()
+    """Write every batch, then close the history row and move the watermark. Tried again in the same run it goes on behind the
+    last batch that is committed."""
     if run.erp.place.apart:
-        counts.succeeded += recover(run)
-    for batch in batches:
-        _load_batch(run, batch, counts)
+        run.counts.succeeded += recover(run)
+    for batch in islice(batches, run.loaded, None):
+        _load_batch(run, batch)
+        run.loaded += 1
     with run.database.tenant(run.tenant) as scope:
         rejects.clear_failures(scope, run.config)
         status = history.complete(scope, run.config, run.opened, run.now())
-    return counts, status
+    return run.counts, status
 
 
-def _load_batch(run: Run, batch: Batch, counts: Counts) -> None:
+def _load_batch(run: Run, batch: Batch) -> None:
     """One batch to its end. What has moved under our hands is read and resolved again, each time in a transaction of its own;
-    `counts` grows by what was committed."""
+    a record that moves each time is set aside."""
     waiting = [batch]
-    for _ in range(ROUNDS):
-        moved = [record for part in waiting for record in _load_round(run, part, counts)]
+    for rounds_left in reversed(range(ROUNDS)):
+        moved = [part for part in (_load_round(run, part) for part in waiting) if len(part)]
         if not moved:
             return
-        waiting = _planned_afresh(run, moved)
-        gone = len(moved) - sum(len(part) + len(part.rejected) for part in waiting)
-        if gone > 0:  # meanwhile unknown over there: nothing is left to be done for them
-            with run.database.tenant(run.tenant) as scope:
-                history.count(scope, run.opened, skipped=gone)
-            counts.skipped += gone
-    raise SystemUnavailable("Records keep changing while they are written; the run tries again later.")
+        if rounds_left:
+            waiting = [fresh for part in moved for fresh in _planned_afresh(run, part)]
+    for part in moved:
+        _load_round(run, part.reject(np.ones(len(part), dtype=bool), error_type="system", message=_RESTLESS, rule="load"))
 
 
-def _load_round(run: Run, batch: Batch, counts: Counts) -> list[str]:
-    """Carry out what stands as planned, in one transaction; returns the ids of the records that have moved."""
+def _load_round(run: Run, batch: Batch) -> Batch:
+    """Carry out what stands as planned, in one transaction; returns the records that have moved."""
     with run.database.tenant(run.tenant) as scope:
         ready, moved = _still_as_planned(run, scope, batch)
         ready = _contract_holds(run, ready)
@@ -101,16 +81,28 @@ def _load_round(run: Run, batch: Batch, counts: Counts) -> list[str]:
         rejects.settle(scope, run.config, run.opened, sorted(seen), failures)
         found = Counts(len(done.changes), len(failures), int(skips.sum()), _numbers(done.changes["action"]))
         history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
-    counts.add(found)
-    return moved
+    run.counts.add(found)
+    return _alone(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)))
 
 
-def _planned_afresh(run: Run, ids: list[str]) -> list[Batch]:
-    """These records, read again: a plan that was made before its link moved may hold values that are no longer true."""
-    pages = run.external.read_ids(run.source, run.mapping.source_fields, ids)
-    mapped = [apply(run.mapping, batch) for batch in validate(map(Batch.of, pages), run.source.fields)]
+def _planned_afresh(run: Run, moved: Batch) -> list[Batch]:
+    """These records, read again: a plan that was made before its link moved may hold values that are no longer true.
+
+    A tombstone stands until its record is back: not every system knows the deleted by their ids. Any other record that is
+    missing is unknown over there meanwhile, and nothing is left to be done for it."""
+    ids = [str(record) for record in moved.records.index]
+    read = [Batch.of(page) for page in run.external.read_ids(run.source, run.mapping.source_fields, ids)]
+    there = {str(record) for batch in read for record in batch.records.index}
+    missing_now = np.array([record not in there for record in ids], dtype=bool)
+    mapped = [apply(run.mapping, batch) for batch in validate(read, run.source.fields)]
+    tombstones, gone = moved.take(missing_now & moved.deleted), int((missing_now & ~moved.deleted).sum())
     with run.database.tenant(run.tenant) as scope:
-        return [resolve.plan(run, scope, resolve_references(run, scope, batch)) for batch in mapped]
+        fresh = [resolve.plan(run, scope, resolve_references(run, scope, batch)) for batch in mapped]
+        if len(tombstones):
+            fresh.append(resolve.plan(run, scope, replace(tombstones, plan=None, written=None)))
+        history.count(scope, run.opened, skipped=gone)
+    run.counts.skipped += gone
+    return fresh
 
 
 def _numbers(actions: "pd.Series[str]") -> dict[str, int]:
@@ -127,22 +119,38 @@ def _plan(batch: Batch) -> pd.DataFrame:
 
 
 def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list[str]]:
-    """Lock the links that will be written: what stands as planned, and the ids of the records whose link has moved since."""
+    """Lock the links that will be written: what stands as planned, and the ids of the records whose link has moved since.
+
+    Where the link has moved to the very external values that the plan is made of, an earlier try of this run has done it, or
+    another page had the same record: nothing is left to be done, and nothing needs to be read again."""
     plan = _plan(batch)
     touched = np.asarray(pc.or_(array(plan["settle"]), pc.not_equal(array(plan["action"]), Change.SKIP)))
-    names = [str(record) for record in batch.records.index[touched]]
-    if not names:
+    index = batch.records.index.astype(object)
+    if not touched.any():
         return batch, []
-    now = links.find(scope, run.pair, names, lock=True)["revision"].to_dict()
-    new = [bytes(d) for d, link in zip(plan["match_digest"], plan["link_id"], strict=True) if missing(link) and not missing(d)]
-    claimed = links.claimed(scope, run.pair, new) if new else {}
-    moved = np.zeros(len(batch), dtype=bool)
-    rows = zip(map(str, batch.records.index), plan["revision"], plan["match_digest"], plan["link_id"], touched, strict=True)
-    for at, (record, revision, digest, link, writes) in enumerate(rows):
-        expected = None if missing(revision) else int(revision)
-        taken = missing(link) and not missing(digest) and bytes(digest) in claimed
-        moved[at] = writes and (now.get(record) != expected or taken)
-    return batch.take(~moved), [str(record) for record in batch.records.index[moved]]
+    now = links.find(scope, run.pair, list(index[touched]), lock=True).reindex(index)
+    same = _equal(now["revision"], array(plan["revision"]).to_pylist())
+    new = np.asarray(pc.and_(pc.is_null(array(plan["link_id"])), pc.is_valid(array(plan["match_digest"]))))
+    digests = array(plan["match_digest"]).to_pylist()
+    claims = [digests[at] for at in np.flatnonzero(new & touched)]
+    claimed = links.claimed(scope, run.pair, claims) if claims else {}
+    claimed_now = np.array([digest in claimed for digest in digests], dtype=bool) & new
+    live = np.asarray(now["state"].isin(["active", "deleted"]), dtype=bool)
+    prints = array(plan["fingerprint"]).to_pylist()
+    seen = live & _equal(now["external_fingerprint"], prints) & np.array([p is not None for p in prints], dtype=bool)
+    buried = np.asarray(now["state"] == "deleted", dtype=bool) & batch.deleted
+    done = touched & ~same & (seen | buried)
+    moved = touched & ~done & (~same | claimed_now)
+    action = pc.if_else(pa.array(done), Change.SKIP.value, array(plan["action"]))
+    settle_now = pc.and_(array(plan["settle"]), pa.array(~done))
+    planned = plan.assign(action=extension(action), settle=extension(settle_now))
+    return replace(batch, plan=planned).take(~moved), list(index[moved])
+
+
+def _equal(found: "pd.Series[Any]", planned: list[Any]) -> Bools:
+    """Whether what a link holds (rows without a link: nothing) is what the plan expects; nothing equals nothing."""
+    kept = [None if missing(value) else bytes(value) if isinstance(value, memoryview) else value for value in found]
+    return np.array([value == expected for value, expected in zip(kept, planned, strict=True)], dtype=bool)
 
 
 def _contract_holds(run: Run, batch: Batch) -> Batch:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from connector_resources.contract import Window
 from integration_pipelines.canonical import canonical, rows_json
 from integration_pipelines.model import Batch, Change, absence_frame, missing, plan_frame
+from integration_pipelines.steps.merge import spoken
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import erp_in, pairs_frame, said
 from integration_pipelines.store import links
@@ -103,7 +104,7 @@ def _candidates(run: Run, scope: Scope) -> dict[bytes, list[str]]:
 
 def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]", *, relink: bool = False) -> Batch:
     """Plan of records that become new ones in the ERP; `relink`: their links stand and get the new id."""
-    shown = said(batch)
+    shown = spoken(batch.records, said(batch), run.policies)  # a null that clears nothing leaves the ERP its default
     texts = canonical(batch.records, run.fields)
     planned = plan_frame(
         batch.records.index,

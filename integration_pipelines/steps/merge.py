@@ -78,12 +78,25 @@ def differs(left: pd.DataFrame, right: pd.DataFrame) -> Bools:
     return out
 
 
+def nulls_of(records: pd.DataFrame) -> Bools:
+    """True where there is no value, a record by a field."""
+    out = np.zeros(records.shape, dtype=bool)
+    for at, name in enumerate(records.columns):
+        out[:, at] = np.asarray(pc.is_null(array(records[name])))
+    return out
+
+
+def spoken(records: pd.DataFrame, said: Bools, policies: Sequence[FieldPolicy]) -> Bools:
+    """Cells in which X speaks: named, and no null that clears nothing."""
+    clears = np.array([policy.null_clears for policy in policies], dtype=bool)
+    return said & (clears | ~nulls_of(records))
+
+
 def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
     """Equal or unknown instants under last_write_wins: the ERP's value stays. Nothing is decided by chance."""
-    nulls = np.column_stack([np.asarray(pc.is_null(array(sides.external[n]))) for n in sides.external.columns])
-    clears = np.array([policy.null_clears for policy in policies])
-    owns = np.array([policy.external_owns for policy in policies])
-    said = sides.said & (clears | ~nulls)
+    nulls = nulls_of(sides.external)
+    owns = np.array([policy.external_owns for policy in policies], dtype=bool)
+    said = spoken(sides.external, sides.said, policies)
     open_ = said & differs(sides.external, sides.erp)
     external_changed = differs(sides.external, sides.base)
     erp_changed = differs(sides.erp, sides.base)

@@ -1,5 +1,6 @@
 """A few records for people's eyes: fields that are personal, or that nobody declared, are masked."""
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -21,11 +22,12 @@ def preview(records: pd.DataFrame, fields: Sequence[Field]) -> str:
         texts = [None if value is None else str(value) for value in array(records[name]).to_pylist()]
         masked = field is None or field.masked
         columns.append(["" if text is None else MASK if masked else _cell(text) for text in texts])
-    rows = zip(map(str, records.index), *columns, strict=True)
+    rows = zip((_cell(str(record)) for record in records.index), *columns, strict=True)
     lines = ["| " + " | ".join(["id", *names]) + " |", "|" + " --- |" * (len(names) + 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _cell(text: str) -> str:
+    """Short, in one line, and without a character that means something in Markdown or HTML."""
     short = text if len(text) <= 40 else text[:39] + "…"
-    return short.replace("|", "\\|").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", " ".join(short.split()))

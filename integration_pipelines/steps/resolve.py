@@ -2,7 +2,7 @@
 
 One query for the batch's identity links, one bulk read of the ERP. Then, set by set:
 
-    fingerprint as our last read left it    skip
+    fingerprint as our last read left it    skip (a link that a tombstone marked deleted has none)
     linked and changed                      three-way merge (merge.py)
     not linked                              first meeting: match by the mapping's match key, or create (meeting.py)
     deleted over there                      the delete policy (deletes.py)
@@ -33,7 +33,9 @@ SMALL = 10  # the brake is not pulled for fewer records than this
 
 
 def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Each batch with its plan. Raises BrakePulled at the end when the whole plan would change too many of the known pairs."""
+    """Each batch with its plan. Raises BrakePulled at the end when the whole plan would change too many of the known pairs.
+
+    What counts are writes to records that were linked before: neither new ones nor first meetings."""
     with run.database.tenant(run.tenant) as scope:
         pairs = links.known(scope, run.pair)
     changes = deletions = 0
@@ -41,8 +43,8 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
         with run.database.tenant(run.tenant) as scope:
             planned = plan(run, scope, resolve_references(run, scope, batch))
         if planned.plan is not None:
-            action, state = (array(planned.plan[name]) for name in ("action", "state"))
-            writes = pc.is_in(action, pa.array([Change.UPDATE.value, Change.DELETE.value]))
+            action, state, link = (array(planned.plan[name]) for name in ("action", "state", "link_id"))
+            writes = pc.and_(pc.not_equal(action, Change.SKIP), pc.is_valid(link))
             changes += pc.sum(writes).as_py() or 0
             deletions += pc.sum(pc.and_(writes, pc.equal(state, "deleted"))).as_py() or 0
         yield planned
@@ -70,7 +72,7 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     known = found.reindex(batch.records.index.astype(object))
     kept = [None if missing(value) else bytes(value) for value in known["external_fingerprint"]]
     same = np.array([old == new for old, new in zip(kept, prints, strict=True)], dtype=bool)
-    same &= linked & np.asarray(known["state"] == "active", dtype=bool) & ~deleted
+    same &= linked & np.asarray(known["state"].isin(["active", "deleted"]), dtype=bool) & ~deleted
     parts = [_skipped(run, batch.take(same | (deleted & ~linked)))]
     changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
     if changed.any():
@@ -112,6 +114,7 @@ def _skipped(run: Run, batch: Batch) -> Batch:
 
 def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
     """Plan of records whose ERP record is known: by a link, or because they were just matched."""
+    pairs = pairs.assign(match_digest=pd.Series(_digests(run, scope, batch, pairs), index=pairs.index, dtype=object))
     erp = sides.erp_side(run, scope, list(pairs["erp_id"]))
     lost = ~np.asarray(pairs["erp_id"].isin(erp.texts.index), dtype=bool)
     parts = []
@@ -121,6 +124,15 @@ def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "
     if len(batch):
         parts.append(_merged(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index), prints))
     return concat(parts)
+
+
+def _digests(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> list[bytes | None]:
+    """The match key that each record claims now; where it does not say, the one that its link holds."""
+    now = meeting.match_digests(run, scope, batch)
+    names = [str(name) for name in batch.records.columns]
+    told = np.asarray(sides.said(batch)[:, [names.index(name) for name in run.mapping.match]].all(axis=1))
+    kept = [None if missing(digest) else bytes(digest) for digest in pairs["match_digest"]]
+    return [new if said else old for new, old, said in zip(now, kept, told, strict=True)]
 
 
 def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, prints: "pd.Series[bytes]") -> Batch:
@@ -151,13 +163,14 @@ def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpS
 
 
 def _reactivated(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
-    """A record that comes back after its deletion sets the flag that the deletion cleared."""
+    """A record that comes back after its deletion sets the flag that the deletion cleared, unless it speaks for itself."""
     back, flag = np.asarray(pairs["state"] == "deleted", dtype=bool), run.target.active
     if flag is None or not back.any() or batch.absent is None:
         return batch
+    back = back & batch.absence(flag)
     on = extension(pc.if_else(pa.array(back), True, array(batch.records[flag])))
-    spoken = extension(pc.and_(array(batch.absent[flag]), pa.array(~back)))
-    return replace(batch, records=batch.records.assign(**{flag: on}), absent=batch.absent.assign(**{flag: spoken}))
+    silent = extension(pc.and_(array(batch.absent[flag]), pa.array(~back)))
+    return replace(batch, records=batch.records.assign(**{flag: on}), absent=batch.absent.assign(**{flag: silent}))
 
 
 def _parked(run: Run, batch: Batch, state: Sides, merged: Merged, erp: ErpSide) -> Batch:

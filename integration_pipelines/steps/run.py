@@ -1,6 +1,6 @@
 """One run as the steps see it: which sync, which mapping version, which two sides."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -19,8 +19,34 @@ from integration_pipelines.store.syncs import SyncConfig
 
 
 @dataclass
+class Counts:
+    """What a load did: records by outcome, and changes by action."""
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    actions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def processed(self) -> int:
+        return self.succeeded + self.failed + self.skipped
+
+    def add(self, other: "Counts") -> None:
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.skipped += other.skipped
+        for action, number in other.actions.items():
+            self.actions[action] = self.actions.get(action, 0) + number
+
+
+@dataclass
 class Run:
-    """`attempt` is None in a plan that is only looked at; `since`: read from there instead of from the watermark."""
+    """`attempt` is None in a plan that is only looked at.
+
+    matches   ERP records by their match key, once they have been read
+    loaded    how many batches are committed: where a load that is tried again goes on
+    counts    what these batches came to
+    """
 
     database: Database
     tenant: UUID
@@ -33,12 +59,26 @@ class Run:
     now: Callable[[], datetime]
     attempt: Attempt | None = None
     matches: dict[bytes, list[str]] | None = field(default=None, repr=False)
+    loaded: int = 0
+    counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
+        """Raises ConfigurationError for what this release cannot sync, and for a run that is pinned to an old mapping."""
         if self.config.direction is not Direction.INBOUND:
             raise ConfigurationError(
                 f"Sync config {self.config.id} has the direction {self.config.direction.value}, and so far only inbound syncs "
                 "run. Make it inbound, or wait for the release that writes to external systems."
+            )
+        lines = [one.name for one in self.mapping.fields if one.name not in self.target.names]
+        if lines:
+            raise ConfigurationError(
+                f"Sync config {self.config.id} maps child lines ({', '.join(lines)} of {self.target.name}), and so far a sync "
+                "writes no child lines. Store a mapping without that rule, or wait for the release that does."
+            )
+        if self.attempt is not None and self.attempt.field_mapping_id != self.config.mapping_id:
+            raise ConfigurationError(
+                f"This run is pinned to an earlier mapping version, and sync config {self.config.id} has a newer one by now: "
+                "going on would bring back what the old rules made. Start the sync anew instead of re-executing this run."
             )
 
     @property
@@ -69,8 +109,3 @@ class Run:
         if self.attempt is None:
             raise ConfigurationError("A plan writes nothing; run the sync instead.")
         return self.attempt
-
-
-def drained(batches: Iterator[object]) -> int:
-    """How many there were."""
-    return sum(1 for _ in batches)

@@ -133,12 +133,19 @@ def recover(run: Run) -> int:
     """Settle the intents that a dead run announced: those that arrived in the ERP's database get their links and journal rows,
     the others are abandoned (their records are read again). Returns how many had arrived."""
     with run.database.tenant(run.tenant) as scope:
-        waiting = dict(ledger.unsettled(scope, run.config.id))
+        waiting = ledger.unsettled(scope, run.pair)
     if not waiting:
         return 0
     versions = run.erp.applied(list(waiting))
-    rows = [_from_portable(waiting[intent]) | {"erp_version": version} for intent, version in versions.items()]
     with run.database.tenant(run.tenant) as scope:
+        known = links.find(scope, run.pair, [waiting[intent]["external_id"] for intent in versions])
+        rows = []
+        for intent, version in versions.items():
+            row = _from_portable(waiting[intent])
+            link = known["id"].get(row["external_id"])  # in the payload as resolve saw it
+            state = "deleted" if row["action"] == Change.DELETE else "active"
+            blank = {**dict.fromkeys(_COLUMNS), "changed_fields": "[]", "state": state, "intent": intent}
+            rows.append(blank | row | {"erp_version": version, "link_id": link})
         if rows:
             settle(run, scope, Settlement(pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)))
             history.count(scope, run.opened, succeeded=len(rows))

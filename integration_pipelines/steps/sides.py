@@ -16,7 +16,7 @@ from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.ledger import open_sealed
 
-PAIRS = ("link_id", "revision", "erp_id", "state", "base", "match_digest")
+PAIRS = ("link_id", "revision", "erp_id", "state", "base", "match_digest", "external_fingerprint")
 
 
 def pairs_frame(index: "pd.Index[str]", **columns: Sequence[object]) -> pd.DataFrame:
@@ -87,10 +87,10 @@ def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> list[bytes]
         return []
     columns = []
     for at, name in enumerate(texts.columns):
-        values = pc.if_else(
-            pa.array(shown[:, at]), pc.coalesce(pc.binary_join_element_wise("=", array(texts[name]), ""), "0"), "-"
-        )
-        columns.append(values.cast(pa.string()))
+        values = array(texts[name])
+        length = pc.binary_length(values).cast(pa.string())  # so that no value can look like the border to the next one
+        told = pc.coalesce(pc.binary_join_element_wise(length, values, "="), "0")
+        columns.append(pc.if_else(pa.array(shown[:, at]), told, "-").cast(pa.string()))
     head = "\x1f".join(map(str, texts.columns)) + "\x1e"
     rows = pc.binary_join_element_wise(*columns, "\x1f").to_pylist()
     return scope.vault.digests((head + row).encode() for row in rows)

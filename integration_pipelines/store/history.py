@@ -92,8 +92,14 @@ def count(scope: Scope, attempt: Attempt, *, succeeded: int = 0, failed: int = 0
 
 
 def watermark(scope: Scope, config: SyncConfig, side: str = "external") -> datetime | None:
+    """Up to where everything is loaded, set aside or parked. None before the first run, and where a new mapping version has
+    not seen everything yet: its rules hold for the records that nobody touches, too."""
     found = scope.run(
-        "SELECT position FROM sync_watermarks WHERE sync_configuration_id = :sync AND side = :side", sync=config.id, side=side
+        """SELECT w.position FROM sync_watermarks w JOIN sync_history h ON h.id = w.sync_history_id
+           WHERE w.sync_configuration_id = :sync AND w.side = :side AND h.field_mapping_id = :mapping""",
+        sync=config.id,
+        side=side,
+        mapping=config.mapping_id,
     ).scalar()
     return datetime.fromisoformat(found) if found else None
 
@@ -111,9 +117,10 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
         scope.run(
             """INSERT INTO sync_watermarks AS w (tenant_id, sync_configuration_id, side, position, sync_history_id)
                VALUES (:tenant, :sync, 'external', :position, :history)
-               ON CONFLICT (tenant_id, sync_configuration_id, side) DO UPDATE SET position = EXCLUDED.position,
-                   sync_history_id = EXCLUDED.sync_history_id, updated_at = now()
-               WHERE EXCLUDED.position::timestamptz > w.position::timestamptz""",
+               ON CONFLICT (tenant_id, sync_configuration_id, side) DO UPDATE SET
+                   position = CASE WHEN EXCLUDED.position::timestamptz > w.position::timestamptz
+                                   THEN EXCLUDED.position ELSE w.position END,
+                   sync_history_id = EXCLUDED.sync_history_id, updated_at = now()""",
             tenant=scope.tenant,
             sync=config.id,
             position=row["position"],
@@ -183,7 +190,7 @@ def _manifest(scope: Scope, history_id: int, side: str) -> str:
         id=history_id,
     )
     digest = scope.run(
-        f"""SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY side, record_id, changed_at)), 'hex')
+        f"""SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY side, record_id COLLATE "C", changed_at)), 'hex')
             FROM sync_record_changes WHERE sync_history_id = :id AND {side} IS NOT NULL""",
         id=history_id,
     ).scalar()

@@ -147,4 +147,5 @@ retention:
   schedule: {purge_after_days: 90}
   sensor: {purge_after_days: {skipped: 1, failure: 30, success: 30}}
 telemetry: {enabled: false}
+nux: {enabled: false}
 """

@@ -123,15 +123,23 @@ def announce(
     )
 
 
-def unsettled(scope: Scope, sync_id: int) -> list[tuple[str, dict[str, Any]]]:
-    """Intents that were announced and never settled, with their payloads (JSON values)."""
+def unsettled(scope: Scope, pair: Pair) -> dict[str, dict[str, Any]]:
+    """Intents that were announced and never settled, whichever sync config of the pair did so: id → payload (JSON values).
+
+    A record whose key was erased since has action, external_id and erp_id only."""
     rows = scope.rows(
-        """SELECT id::text, payload FROM write_intents WHERE sync_configuration_id = :sync AND state = 'announced'
-           ORDER BY created_at""",
-        sync=sync_id,
+        """SELECT i.id::text, i.action, i.external_id, i.erp_id, i.payload
+           FROM write_intents i JOIN sync_configurations s ON s.id = i.sync_configuration_id
+           WHERE i.state = 'announced' AND s.connector_id = :connector AND s.source_entity = :external
+             AND s.target_entity = :erp ORDER BY i.created_at""",
+        **pair.values(),
     )
     opened = open_sealed(scope, [row["payload"] for row in rows], [("write_intents", row["id"], "payload") for row in rows])
-    return [(row["id"], orjson.loads(content)) for row, content in zip(rows, opened, strict=True) if content is not None]
+    plain = [{name: row[name] for name in ("action", "external_id", "erp_id")} for row in rows]
+    return {
+        row["id"]: told if content is None else orjson.loads(content)
+        for row, told, content in zip(rows, plain, opened, strict=True)
+    }
 
 
 def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:

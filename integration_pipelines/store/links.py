@@ -93,7 +93,7 @@ def save(scope: Scope, pair: Pair, rows: "pd.DataFrame", field_mapping_id: int) 
         """UPDATE identity_links l SET erp_id = s.erp_id, base = s.base, field_mapping_id = :mapping,
                external_fingerprint = s.external_fingerprint, erp_fingerprint = s.erp_fingerprint,
                external_version = s.external_version, erp_version = s.erp_version,
-               match_digest = COALESCE(s.match_digest, l.match_digest), state = s.state, merged_into = NULL,
+               match_digest = s.match_digest, state = s.state, merged_into = NULL,
                revision = l.revision + 1, updated_at = now()
            FROM links s WHERE l.id = s.link_id""",
         mapping=field_mapping_id,

@@ -95,14 +95,20 @@ def to_read_again(scope: Scope, config: SyncConfig) -> list[str]:
 
 
 def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
-    """Records that the external system no longer knows at all: nothing is left to be done for them."""
+    """Records that the external system no longer knows at all: nothing is left to be done for them, unless their pair is
+    parked. A person still has to decide about that one."""
     scope.run(
         """UPDATE sync_errors e SET is_resolved = true, resolved_at = now(),
                error_details = COALESCE(e.error_details, '{}') || '{"gone": true}'
            FROM sync_history h WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync
-             AND NOT e.is_resolved AND e.record_id = ANY(:ids)""",
+             AND NOT e.is_resolved AND e.record_id = ANY(:ids) AND NOT EXISTS (
+                 SELECT FROM identity_links l WHERE l.connector_id = :connector AND l.external_entity = :external
+                   AND l.erp_entity = :erp AND l.external_id = e.record_id AND l.state = 'parked')""",
         sync=config.id,
         ids=list(ids),
+        connector=config.connector_id,
+        external=config.external_entity,
+        erp=config.erp_entity,
     )
 
 
