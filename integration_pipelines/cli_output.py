@@ -12,9 +12,9 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Standard output. In a file or a pipe, tables may be wider than a terminal's 80 columns."""
+    """Standard output. In a file or a pipe, tables may be wide."""
     found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=120)
+    return found if found.is_terminal else Console(highlight=False, width=160)
 
 
 def as_json(value: Any) -> None:

@@ -305,7 +305,9 @@ def sync_history(number: int | None, limit: int, tenant_name: str | None, json: 
         tenant = store.tenant_of_sync(number) if number is not None else store.tenant(tenant_name)
         with store.database.tenant(tenant) as scope:
             rows = history.latest(scope, number, limit)
-    columns = cli_output.RUN_COLUMNS | {"started_at": "started", "error_message": "reason"}
+    columns = cli_output.RUN_COLUMNS | {"started_at": "started"}
+    if json or any(row["error_message"] for row in rows):
+        columns |= {"error_message": "reason"}
     cli_output.show(cli_output.runs(rows), columns, json=json)
 
 
