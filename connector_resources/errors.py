@@ -3,6 +3,7 @@
 IntegrationError
 ├── ConfigurationError        a person must act; nothing is retried
 │   ├── AuthenticationError   the other side refuses our credentials
+│   ├── MappingOutdated       a mapping reads what is no longer there
 │   └── BrakePulled           the run would change too much; it waits for an approval
 ├── RetryableError            the same call may succeed later
 │   ├── NetworkError          no answer, or one that broke off
@@ -33,6 +34,10 @@ class ConfigurationError(IntegrationError):
 
 class AuthenticationError(ConfigurationError):
     error_type = "authentication"
+
+
+class MappingOutdated(ConfigurationError):
+    error_type = "mapping"
 
 
 class BrakePulled(ConfigurationError):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from connector_resources.contract import Connector
 from connector_resources.erp import Erp
-from connector_resources.errors import RetryableError
+from connector_resources.errors import ConfigurationError, MappingOutdated, RetryableError
 from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.mapping import compile_mapping, from_json
@@ -86,7 +86,11 @@ class Session:
             with self.database.tenant(self.tenant) as scope:
                 row = mappings.get(scope, self.attempt.field_mapping_id if self.attempt else config.mapping_id)
             stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
-            mapping = compile_mapping(from_json(*stored), target, source)
+            try:
+                mapping = compile_mapping(from_json(*stored), target, source)
+            except ConfigurationError as problem:
+                sentence = f"{str(problem).rstrip('.')}. Bring the field back, or store a mapping that does without it."
+                raise MappingOutdated(sentence) from None
             self._run = Run(self.database, self.tenant, config, mapping, external, source, erp, target, utc_now, self.attempt)
         return self._run
 

@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 import pyarrow.compute as pc
 
 from connector_resources.contract import Page, Window
-from connector_resources.errors import ConfigurationError
-from connector_resources.lined_yaml import suggestion
 from integration_pipelines.canonical import array
 from integration_pipelines.model import Batch
 from integration_pipelines.steps.run import Run
@@ -23,7 +21,6 @@ def extract(run: Run) -> Iterator[Batch]:
     """Batches as the connector pages them. At the end the run knows where its watermark will go: to the latest modification
     that was read, and never past the instant at which the read began. A record that changes under the read shows a later
     one, and what changed in the meantime may lie on pages that were read already."""
-    require_fields(run)
     with run.database.tenant(run.tenant) as scope:
         watermark = history.watermark(scope, run.config)
         again = set(rejects.to_read_again(scope, run.config)) | set(inbox.claim(scope, run.pair, run.attempt))
@@ -44,19 +41,6 @@ def extract(run: Run) -> Iterator[Batch]:
         with run.database.tenant(run.tenant) as scope:
             history.set_position(scope, run.attempt, min(latest, began) if latest else None)
             rejects.close_gone(scope, run.config, sorted(again))
-
-
-def require_fields(run: Run) -> None:
-    """Raises ConfigurationError when the mapping reads a field that the external system no longer has.
-
-    Paths into a parent (Owner.Name) are the connector's to check."""
-    names = run.source.names
-    for path in run.mapping.source_fields:
-        if "." not in path and path not in names:
-            raise ConfigurationError(
-                f"{run.source.name} has no field '{path}' any more, and mapping version {run.config.mapping_version} reads it"
-                f"{suggestion(path, names)} Bring the field back, or store a mapping without it."
-            )
 
 
 def _latest(page: Page, before: datetime | None) -> datetime | None:

@@ -65,7 +65,7 @@ def test_jsforce_works_unchanged() -> None:
         sandbox.state.insert("Account", [{"Name": "Acc 1"}, {"Name": "acc 2"}])
         given = [sandbox.url, sandbox.state.open_session(), sandbox.credentials["username"], sandbox.credentials["password"]]
         command = [str(shutil.which("node")), "-e", SCRIPT, *given]
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 - our own script
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
         fields = len(sandbox.state.schema["Account"].fields)
     assert run.returncode == 0, run.stderr
     out: dict[str, Any] = json.loads(run.stdout)

@@ -33,7 +33,7 @@ def test_serve_prints_nothing_tells_when_it_is_ready_and_ends_when_interrupted(t
         "from connector_resources.sandbox import serve\n"
         "serve(0, home=pathlib.Path(sys.argv[1]), ready=lambda s: (pathlib.Path(sys.argv[1]) / 'url').write_text(s.url))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: S603 - our own interpreter
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         place = tmp_path / "url"
         waiting = threading.Event()

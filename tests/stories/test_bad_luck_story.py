@@ -112,7 +112,7 @@ def test_a_field_that_is_gone_is_named(office: Office) -> None:
     office.sandbox.faults.add("hide", sobject="Account", field="Industry", times=None)
     row = failed(office)
     assert "Industry" in row["error_message"]
-    assert office.errors()[0]["error_type"] == "configuration"
+    assert office.errors()[0]["error_type"] == "mapping"
 
 
 def test_each_try_is_one_of_dagster_s_own(office: Office) -> None:
