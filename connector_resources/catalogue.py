@@ -4,6 +4,7 @@ One YAML file a module (the grammar stands in mappings/README.md). A user's own 
 grammar that points at its own schema, tables and columns.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -43,16 +44,17 @@ def load_catalogue(path: Path | None = None) -> Mapping[str, CatalogueEntity]:
     Raises ConfigurationError naming file, line, entity and field, and what was expected there.
     """
     found: dict[str, CatalogueEntity] = {}
+    files: dict[str, _File] = {}
     for source in _sources(path):
-        for name, entity in _File(source.name, source.read_text(encoding="utf-8")).entities():
+        file = _File.of(source)
+        for name, entity in file.entities():
             if name in found:
-                raise ConfigurationError(
-                    f"{source.name}: entity {name} is described twice, also in module {found[name].module}."
-                )
-            found[name] = entity
+                raise file.refuse(("entities", name), f"this entity is described in {files[name].name} already")
+            found[name], files[name] = entity, file
     if not found:
         raise ConfigurationError(f"The catalogue {path} describes no entity.")
-    _check_links(found)
+    for name, file in files.items():
+        file.check_links(found[name].entity, found)
     return MappingProxyType(found)
 
 
@@ -97,6 +99,7 @@ _FIELD = {
 }
 _LINES = {"entity": str, "parent": str, "key": str}
 _CONDITION = {"field": str, "values": list}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of an entity or a field; what the database calls them is another matter
 _WORDS: Mapping[type, str] = {str: "text", dict: "a mapping", list: "a list", bool: "true or false", int: "a whole number"}
 
 
@@ -109,6 +112,13 @@ class _File:
             self.document, self.lines = lined_yaml.load(text)
         except ConfigurationError as problem:
             raise ConfigurationError(f"{name}: {problem}") from None
+
+    @classmethod
+    def of(cls, source: _Source) -> "_File":
+        try:
+            return cls(source.name, source.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{source.name} is not UTF-8 text; save it as UTF-8.") from None
 
     def refuse(self, path: lined_yaml.Place, expectation: str) -> ConfigurationError:
         line = next((self.lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.lines), 1)
@@ -136,8 +146,13 @@ class _File:
         top = self.table(self.document, (), _FILE, ("module", "entities"))
         for name, raw in top["entities"].items():
             path = ("entities", name)
+            self.named(name, path)
             entity = self.table(raw, path, _ENTITY, ("fields",))
             yield name, self.entity(name, entity, path, top)
+
+    def named(self, name: str, path: lined_yaml.Place) -> None:
+        if not _NAME.fullmatch(name):
+            raise self.refuse(path, f"the name '{name}' must consist of letters without accents, digits and underscores")
 
     def entity(self, name: str, raw: dict[str, Any], path: lined_yaml.Place, top: dict[str, Any]) -> CatalogueEntity:
         key, key_column = self.key(raw.get("key", "id"), (*path, "key"))
@@ -149,6 +164,9 @@ class _File:
             columns[modified] = modified
         for field_name, raw_field in raw["fields"].items():
             place = (*path, "fields", field_name)
+            self.named(field_name, place)
+            if field_name == key:
+                raise self.refuse(place, f"'{key}' is the key and needs no description; its column is named under 'key'")
             fields[field_name] = self.field(field_name, raw_field, place)
             columns[field_name] = raw_field.get("column", field_name)
         described = Entity(
@@ -162,7 +180,7 @@ class _File:
             immutable_when=self.condition(raw.get("immutable_when"), (*path, "immutable_when"), fields),
         )
         self.check(described, path)
-        return CatalogueEntity(
+        stored = CatalogueEntity(
             entity=described,
             table=raw.get("table", name),
             schema=raw["schema"] if "schema" in raw else top.get("schema", "erp"),
@@ -170,6 +188,12 @@ class _File:
             module=top["module"],
             tenant_column=raw["tenant_column"] if "tenant_column" in raw else top.get("tenant_column", "tenant_id"),
         )
+        for word in (stored.table, stored.schema, stored.tenant_column, *columns.values()):
+            if word is not None and (not word or ":" in word):  # a colon begins a bound value in our statements
+                raise self.refuse(
+                    path, f"'{word}' cannot be the name of a schema, table or column here: give a view another name"
+                )
+        return stored
 
     def key(self, raw: str | dict[str, Any], path: lined_yaml.Place) -> tuple[str, str]:
         if isinstance(raw, str):
@@ -188,6 +212,8 @@ class _File:
         for key, allowed in (("max_length", FieldType.STRING), ("choices", FieldType.STRING), ("scale", FieldType.DECIMAL)):
             if key in given and kind is not allowed:
                 raise self.refuse((*path, key), f"'{key}' is for the type {allowed.value}, and this field is {kind.value}")
+        if not all(isinstance(target, str) for target in references):
+            raise self.refuse((*path, "references"), "'references' must name entities")
         if not all(isinstance(choice, str) for choice in choices):
             raise self.refuse((*path, "choices"), "'choices' must be texts (put them in quotes)")
         if not 0 <= given.get("scale", 0) <= 18 or given.get("max_length", 1) < 1:
@@ -245,22 +271,18 @@ class _File:
                 place = (*path, "fields", field.name, "currency")
                 raise self.refuse(place, "'currency' must name the text field that holds the ISO 4217 code")
 
-
-def _check_links(found: Mapping[str, CatalogueEntity]) -> None:
-    """References, lines and their keys lead somewhere. Raises ConfigurationError."""
-    for name, described in found.items():
-        entity = described.entity
+    def check_links(self, entity: Entity, found: Mapping[str, CatalogueEntity]) -> None:
+        """References, lines and their keys lead somewhere."""
         for field in entity.fields:
             for target in field.references:
                 if target not in found:
-                    raise ConfigurationError(
-                        f"Module {described.module}, {name}.{field.name} refers to the entity '{target}', which nothing "
-                        f"describes{lined_yaml.suggestion(target, found)}"
-                    )
+                    place = ("entities", entity.name, "fields", field.name, "references")
+                    raise self.refuse(place, f"there is no entity '{target}'{lined_yaml.suggestion(target, found)}")
         for line in entity.lines:
-            child = found[line.entity].entity if line.entity in found else None
-            if child is None or child.field(line.parent) is None or (line.key and child.field(line.key) is None):
-                raise ConfigurationError(
-                    f"Module {described.module}, {name}.{line.name}: expected an entity '{line.entity}' with the fields "
-                    f"{line.parent} and {line.key or '(no key)'}."
-                )
+            at = ("entities", entity.name, "lines", line.name)
+            if line.entity not in found:
+                raise self.refuse(at, f"there is no entity '{line.entity}'{lined_yaml.suggestion(line.entity, found)}")
+            child = found[line.entity].entity
+            for name in (line.parent, line.key):
+                if name and child.field(name) is None:
+                    raise self.refuse(at, f"{child.name} has no field '{name}'{lined_yaml.suggestion(name, child.names)}")

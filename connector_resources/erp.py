@@ -116,8 +116,9 @@ class Erp(Connector):
         order = f"t.{quoted(stored.columns[entity.modified])}, " if entity.modified else ""
         statement = self._select(stored, fields, where) + f" ORDER BY {order}t.{quoted(stored.columns[entity.key])}"
         with self.place.connect() as connection:
-            found = connection.execute(sa.text(statement), {**values, **self._tenant()}, execution_options={"yield_per": PAGE})
-            for rows in found.partitions():
+            streamed = {"stream_results": True, "max_row_buffer": PAGE}  # yield_per would not page a textual statement
+            found = connection.execute(sa.text(statement), {**values, **self._tenant()}, execution_options=streamed)
+            for rows in found.partitions(PAGE):
                 yield self._page(stored, fields, [tuple(row) for row in rows])
 
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:

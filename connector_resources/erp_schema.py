@@ -34,7 +34,7 @@ def reference_schema(catalogue: Mapping[str, CatalogueEntity], role: str) -> Ite
     yield "CREATE SCHEMA IF NOT EXISTS erp"
     yield f"GRANT USAGE ON SCHEMA erp TO {role}"
     yield from log_tables("erp", tenants=True)
-    yield from _guard("erp.change_log", role)
+    yield from _guard("erp.change_log", role, "SELECT, INSERT")
     yield """CREATE OR REPLACE FUNCTION erp.touch() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.updated_at := clock_timestamp(); RETURN NEW; END $$"""
     for entity in catalogue.values():
@@ -62,11 +62,20 @@ def applied_intents(schema: str) -> Iterator[str]:
         id uuid PRIMARY KEY, record_id text NOT NULL, version text, applied_at timestamptz NOT NULL DEFAULT now())"""
 
 
-def log_triggers(entity: CatalogueEntity, schema: str) -> Iterator[str]:
-    """One trigger a statement, not a row: with transition tables the log costs one INSERT … SELECT."""
+def every_column(entity: CatalogueEntity) -> str:
+    """A statement that fails when the table lacks a column of the catalogue."""
+    columns = [*entity.columns.values(), *([entity.tenant_column] if entity.tenant_column else [])]
+    return f"SELECT {', '.join(map(quoted, columns))} FROM {table_name(entity)} WHERE false"
+
+
+def log_triggers(entity: CatalogueEntity, schema: str, *, tenants: bool = True) -> Iterator[str]:
+    """One trigger a statement, not a row: with transition tables the log costs one INSERT … SELECT.
+
+    `tenants`: the log has a tenant column. In a database of the user's own it has none, and the function works as whoever made
+    it: the accounts that write there know nothing of our schema."""
     key = quoted(entity.columns[entity.entity.key])
     name, function = entity.entity.name, f"{schema}.{quoted('log_' + entity.entity.name)}"
-    tenant = quoted(entity.tenant_column) if entity.tenant_column else None
+    tenant = quoted(entity.tenant_column) if tenants and entity.tenant_column else None
     columns = "tenant_id, " if tenant else ""
     actor = "coalesce(nullif(current_setting('app.actor', true), ''), session_user)"
     logged = [f for f in entity.entity.fields if not f.computed and f.name != entity.entity.key]
@@ -79,10 +88,11 @@ def log_triggers(entity: CatalogueEntity, schema: str) -> Iterator[str]:
         )
 
     present = "array_remove(ARRAY[" + ", ".join(_named(f, f"n.{_column(entity, f)} IS NOT NULL") for f in logged) + "], NULL)"
-    differing = ", ".join(_named(f, f"n.{_column(entity, f)} IS DISTINCT FROM o.{_column(entity, f)}") for f in logged)
+    differing = ", ".join(_named(f, _differ(f, _column(entity, f))) for f in logged)
     changed = f"array_remove(ARRAY[{differing}], NULL)"
     updated = f"new_rows n JOIN old_rows o ON o.{key} = n.{key} CROSS JOIN LATERAL (SELECT {changed} AS fields) c"
-    yield f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    rights = "" if tenants else "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+    yield f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {rights} AS $$ BEGIN
         IF TG_OP = 'INSERT' THEN {insert("new_rows n", "create", "n", present)}
         ELSIF TG_OP = 'UPDATE' THEN {insert(updated, "update", "n", "c.fields", "WHERE c.fields <> '{}'")}
         ELSE {insert("old_rows o", "delete", "o", "'{}'::text[]")}
@@ -145,16 +155,21 @@ def _references(entity: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity
             END IF; END $$"""
 
 
-def _guard(table: str, role: str) -> Iterator[str]:
+def _guard(table: str, role: str, rights: str = "SELECT, INSERT, UPDATE, DELETE") -> Iterator[str]:
     yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
     yield f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
     yield f"DROP POLICY IF EXISTS tenant ON {table}"
     yield f"CREATE POLICY tenant ON {table} TO {role} USING (tenant_id = app_tenant()) WITH CHECK (tenant_id = app_tenant())"
-    yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}"
+    yield f"GRANT {rights} ON {table} TO {role}"
 
 
 def _column(entity: CatalogueEntity, field: Field) -> str:
     return quoted(entity.columns[field.name])
+
+
+def _differ(field: Field, column: str) -> str:
+    as_value = "::jsonb" if field.type is FieldType.JSON else ""  # the type json knows no equality
+    return f"n.{column}{as_value} IS DISTINCT FROM o.{column}{as_value}"
 
 
 def _named(field: Field, condition: str) -> str:

@@ -4,15 +4,15 @@ A batch that the database refuses (a duplicate number, a missing parent, a value
 records stand alone; all others are written.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import Changes, FieldType, Outcome
 from connector_resources.erp_schema import SQL_TYPES, table_name
-from connector_resources.errors import ConfigurationError
 from connector_resources.sql import copy_in, quoted
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def write(connection: sa.Connection, erp: "Erp", stored: CatalogueEntity, change
         index=steps.index,
         dtype=object,
     )
-    key_type = erp.key_type(connection, stored)
-    writing = _Writing(connection, erp, stored, changes, key_type, outcomes)
+    types = erp.column_types(connection, stored, [stored.entity.key, *map(str, changes.written.columns)])
+    writing = _Writing(connection, erp, stored, changes, types, outcomes)
     for action in ("delete", "update", "create"):
         rows = steps.index[steps["action"] == action]
         if len(rows):
@@ -49,14 +49,14 @@ class _Writing:
         erp: "Erp",
         stored: CatalogueEntity,
         changes: Changes,
-        key_type: str,
+        types: Mapping[str, str],
         outcomes: "pd.DataFrame",
     ) -> None:
         self.connection = connection
         self.erp = erp
         self.stored = stored
         self.changes = changes
-        self.key_type = key_type
+        self.types = types
         self.outcomes = outcomes
 
     def apply(self, action: str, rows: "pd.Index[Any]") -> None:
@@ -64,7 +64,10 @@ class _Writing:
         try:
             with self.connection.begin_nested():
                 {"create": self.create, "update": self.update, "delete": self.delete}[action](rows)
-        except (IntegrityError, DataError) as refusal:
+        except DBAPIError as refusal:
+            if not _blames_a_record(refusal):
+                raise
+            self.outcomes.loc[rows, ["outcome", "version"]] = [Outcome.MOVED.value, None]  # what was done is undone
             if len(rows) == 1:
                 self.outcomes.loc[rows, ["outcome", "message"]] = [Outcome.REFUSED.value, self.reason(refusal)]
                 return
@@ -78,35 +81,37 @@ class _Writing:
             fields = [str(n) for n, kept in zip(written.columns, _tuple(pattern), strict=True) if kept]
             self.stage(group.index, fields)
             names = [self.column(name) for name in (self.key, *fields)]
-            values = [quoted(name) for name in (self.key, *fields)]
+            values = [self.value(name) for name in (self.key, *fields)]
             if self.erp.place.tenant is not None and self.stored.tenant_column:
                 names.append(quoted(self.stored.tenant_column))
                 values.append(":tenant")
             self.done(
-                f"INSERT INTO {self.table} AS t ({', '.join(names)}) SELECT {', '.join(values)} FROM pg_temp.erp_write "
-                f"RETURNING t.{self.column(self.key)}::text, t.xmin::text"
+                f"INSERT INTO {self.table} AS t ({', '.join(names)}) OVERRIDING SYSTEM VALUE "
+                f"SELECT {', '.join(values)} FROM pg_temp.erp_write s "
+                f"RETURNING t.{self.column(self.key)}::text, t.xmin::text",
+                group.index,
             )
 
     def update(self, rows: "pd.Index[Any]") -> None:
         written = self.changes.written.loc[rows]
         fields = [str(name) for name in written.columns if written[name].any()]
-        if not fields:
-            return
         self.stage(rows, fields, masks=True)
+        answer = f"t.{self.column(self.key)}::text, t.xmin::text"
+        if not fields:  # nothing to write, yet the version is to be compared
+            self.done(f"SELECT {answer} FROM {self.table} t, pg_temp.erp_write s WHERE {self.expected}", rows)
+            return
         sets = ", ".join(
-            f"{self.column(f)} = CASE WHEN s.{quoted('write ' + f)} THEN s.{quoted(f)} ELSE t.{self.column(f)} END"
+            f"{self.column(f)} = CASE WHEN s.{quoted('write ' + f)} THEN {self.value(f)} ELSE t.{self.column(f)} END"
             for f in fields
         )
-        self.done(
-            f"UPDATE {self.table} t SET {sets} FROM pg_temp.erp_write s WHERE {self.expected} "
-            f"RETURNING t.{self.column(self.key)}::text, t.xmin::text"
-        )
+        self.done(f"UPDATE {self.table} t SET {sets} FROM pg_temp.erp_write s WHERE {self.expected} RETURNING {answer}", rows)
 
     def delete(self, rows: "pd.Index[Any]") -> None:
         self.stage(rows, [])
         self.done(
             f"DELETE FROM {self.table} t USING pg_temp.erp_write s WHERE {self.expected} "
-            f"RETURNING t.{self.column(self.key)}::text, NULL::text"
+            f"RETURNING t.{self.column(self.key)}::text, NULL::text",
+            rows,
         )
 
     @property
@@ -128,35 +133,38 @@ class _Writing:
     def column(self, field: str) -> str:
         return quoted(self.stored.columns[field])
 
+    def value(self, field: str) -> str:
+        """The staged value as the column's own type (a user's reference may be a number, a choice an enum)."""
+        staged = f"s.{quoted(field)}"
+        return staged if self.types[field] == self.staged_type(field) else f"CAST({staged} AS {self.types[field]})"
+
+    def staged_type(self, name: str) -> str:
+        field = self.stored.entity.field(name)
+        if name == self.key or field is None:
+            return self.types[name]
+        return "numeric" if field.type is FieldType.DECIMAL else SQL_TYPES[field.type]
+
     def stage(self, rows: "pd.Index[Any]", fields: "list[str]", *, masks: bool = False) -> None:
         frame = self.changes.records.loc[rows, fields].copy()
-        columns = {name: self.sql_type(name) for name in fields}
+        columns = {name: self.staged_type(name) for name in fields}
         if masks:
             for name in fields:
                 frame["write " + name] = self.changes.written.loc[rows, name]
                 columns["write " + name] = "boolean"
         frame[self.key] = self.outcomes.loc[rows, "id"].astype("string[pyarrow]")
         frame["version"] = self.changes.steps.loc[rows, "version"]
-        copy_in(self.connection, "erp_write", {**columns, self.key: self.key_type, "version": "text"}, frame)
+        copy_in(self.connection, "erp_write", {**columns, self.key: self.types[self.key], "version": "text"}, frame)
 
-    def sql_type(self, name: str) -> str:
-        field = self.stored.entity.field(name)
-        if field is None:
-            raise ConfigurationError(f"The ERP's {self.stored.entity.name} has no field '{name}'.")
-        if self.stored.schema == "erp" and field.references:
-            return "uuid"
-        return "numeric" if field.type is FieldType.DECIMAL else SQL_TYPES[field.type]
-
-    def done(self, statement: str) -> None:
+    def done(self, statement: str, rows: "pd.Index[Any]") -> None:
         values = {} if self.erp.place.tenant is None else {"tenant": self.erp.place.tenant}
         found = self.connection.execute(sa.text(statement), values if ":tenant" in statement else {}).all()
         versions = {row[0]: row[1] for row in found}
-        ids = self.outcomes["id"]
-        arrived = ids.isin(list(versions))
-        self.outcomes.loc[arrived, "outcome"] = Outcome.DONE.value
-        self.outcomes.loc[arrived, "version"] = ids[arrived].map(versions)
+        ids = self.outcomes.loc[rows, "id"]
+        arrived = ids[ids.isin(list(versions))]
+        self.outcomes.loc[arrived.index, "outcome"] = Outcome.DONE.value
+        self.outcomes.loc[arrived.index, "version"] = arrived.map(versions)
 
-    def reason(self, refusal: IntegrityError | DataError) -> str:
+    def reason(self, refusal: DBAPIError) -> str:
         """The database's reason by the names it concerns; its DETAIL would quote values."""
         told = getattr(refusal.orig, "diag", None)
         named = [word for word in (getattr(told, "constraint_name", None), getattr(told, "column_name", None)) if word]
@@ -168,8 +176,16 @@ class _Writing:
             "23514": "a check failed",
             "22003": "a number is out of range",
             "22001": "a text is too long",
+            "22P02": "a value is not of the column's type",
+            "P0001": "a trigger of the ERP says no",
         }.get(state, f"it breaks a rule (SQLSTATE {state})")
         return f"The ERP refuses this {self.stored.entity.name}: {kind}{' (' + ', '.join(named) + ')' if named else ''}."
+
+
+def _blames_a_record(failure: DBAPIError) -> bool:
+    """Whether another record in its place could have been written: bad values, broken constraints, a trigger's refusal."""
+    state = getattr(failure.orig, "sqlstate", None) or ""
+    return state[:2] in ("22", "23", "44") or state == "P0001"
 
 
 def _tuple(pattern: Any) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
 """YAML whose errors can name a line.
 
 Read as YAML 1.2 means it: `no` and `NO` are text (a country, not False), `0123` is text, a date is text, a repeated key is
-an error and not a silent overwrite. Anchors and aliases are refused: a short text must not unfold into a huge document.
+an error and not a silent overwrite. Anchors and aliases are refused: a short text must not unfold into a huge document. So are
+tags (`!!float` would bring floats in) and nesting without end.
 """
 
 import difflib
@@ -12,6 +13,8 @@ from typing import Any, TypeAlias
 import yaml
 
 from connector_resources.errors import ConfigurationError
+
+DEEPEST = 50
 
 Place: TypeAlias = tuple[str | int, ...]
 
@@ -37,7 +40,7 @@ def load(text: str) -> tuple[Any, dict[Place, int]]:
     """
     loader = _Loader(text)
     try:
-        _no_aliases(text)
+        _check_events(text)
         node = loader.get_single_node()
         lines: dict[Place, int] = {}
         return (None if node is None else _build(loader, node, (), lines)), lines
@@ -49,11 +52,17 @@ def load(text: str) -> tuple[Any, dict[Place, int]]:
         loader.dispose()
 
 
-def _no_aliases(text: str) -> None:
+def _check_events(text: str) -> None:
+    depth = 0
     for event in yaml.parse(text, Loader=_Base):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ConfigurationError(f"line {line}: nested more than {DEEPEST} levels deep")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            line = event.start_mark.line + 1 if event.start_mark else 1
             raise ConfigurationError(f"line {line}: anchors and aliases are not allowed; write it out")
+        if getattr(event, "tag", None):
+            raise ConfigurationError(f"line {line}: tags (!) are not allowed; put text in quotes, and write the rest plainly")
 
 
 def _build(loader: Any, node: yaml.Node, path: Place, lines: dict[Place, int]) -> Any:
@@ -72,7 +81,10 @@ def _build(loader: Any, node: yaml.Node, path: Place, lines: dict[Place, int]) -
         return found
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*path, at), lines) for at, item in enumerate(node.value)]
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise ConfigurationError(f"line {node.start_mark.line + 1}: the number is too long; put it in quotes") from None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], fr
     """Load `frame` into a temporary table `name` (column → SQL type) that lives as long as the transaction.
 
     COPY cannot fill a table under row-level security, hence the detour. Null and the empty string stay apart: Arrow's CSV
-    writes the one bare and the other quoted, as PostgreSQL reads them. Bytes come as text, `\\x` and hexadecimal."""
+    writes the one bare and the other quoted, as PostgreSQL reads them. Bytes come as text, `\\x` and hexadecimal.
+
+    Raises what SQLAlchemy raises for a statement (DataError for a value that is not of the column's type)."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -33,8 +36,12 @@ def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], fr
     buffer = io.BytesIO()
     csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
     driver: Any = connection.connection.driver_connection
-    with driver.cursor().copy(f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)") as copy:
-        copy.write(buffer.getbuffer())
+    statement = f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)"
+    try:
+        with driver.cursor().copy(statement) as copy:
+            copy.write(buffer.getbuffer())
+    except psycopg.Error as failure:
+        raise sa.exc.DBAPIError.instance(statement, None, failure, psycopg.Error, hide_parameters=True) from None
 
 
 def read_frame(connection: sa.Connection, statement: str, values: Mapping[str, object] | None = None) -> "pd.DataFrame":

@@ -7,7 +7,7 @@ next, and the rest last; after a crash in between the next run probes the intent
 A record whose link or ERP record has moved since resolve is read and resolved again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -32,6 +32,8 @@ from integration_pipelines.steps.validate import checked, schema_of, validate
 from integration_pipelines.store import history, links, rejects
 from integration_pipelines.store.database import Scope
 
+__all__ = ["Counts", "load"]
+
 ROUNDS = 5  # how often a row may move under our hands before it is set aside for now
 _RESTLESS = "It keeps changing while it is written; the next run tries again."
 
@@ -41,8 +43,10 @@ def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
     last batch that is committed."""
     if run.erp.place.apart:
         run.counts.succeeded += recover(run)
+    with run.database.tenant(run.tenant) as scope:
+        overtaken = history.overtaken(scope, run.opened)
     for batch in islice(batches, run.loaded, None):
-        _load_batch(run, batch)
+        _load_batch(run, batch, overtaken=overtaken)
         run.loaded += 1
     with run.database.tenant(run.tenant) as scope:
         rejects.clear_failures(scope, run.config)
@@ -50,10 +54,15 @@ def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
     return run.counts, status
 
 
-def _load_batch(run: Run, batch: Batch) -> None:
+def _load_batch(run: Run, batch: Batch, *, overtaken: bool) -> None:
     """One batch to its end. What has moved under our hands is read and resolved again, each time in a transaction of its own;
-    a record that moves each time is set aside."""
+    a record that moves each time is set aside. Where another run has overtaken this one, nothing is written that was not read
+    again: that run may have found a record back at its old values, and then its link has not moved."""
     waiting = [batch]
+    if overtaken:
+        quiet = ~_touched(batch)
+        waiting = [_alone(batch.take(quiet))]
+        waiting += _planned_afresh(run, _alone(batch.take(~quiet)), array(batch.rejected["record_id"]).to_pylist())
     for rounds_left in reversed(range(ROUNDS)):
         moved = [part for part in (_load_round(run, part) for part in waiting) if len(part)]
         if not moved:
@@ -85,22 +94,31 @@ def _load_round(run: Run, batch: Batch) -> Batch:
     return _alone(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)))
 
 
-def _planned_afresh(run: Run, moved: Batch) -> list[Batch]:
-    """These records, read again: a plan that was made before its link moved may hold values that are no longer true.
+def _touched(batch: Batch) -> Bools:
+    """Records that are written, or whose link is."""
+    plan = _plan(batch)
+    return np.asarray(pc.or_(array(plan["settle"]), pc.not_equal(array(plan["action"]), Change.SKIP)), dtype=bool)
+
+
+def _planned_afresh(run: Run, moved: Batch, others: Sequence[str] = ()) -> list[Batch]:
+    """These records (and `others`, by their ids), read again: a plan that was made before its link moved may hold values that
+    are no longer true.
 
     A tombstone stands until its record is back: not every system knows the deleted by their ids. Any other record that is
     missing is unknown over there meanwhile, and nothing is left to be done for it."""
     ids = [str(record) for record in moved.records.index]
-    read = [Batch.of(page) for page in run.external.read_ids(run.source, run.mapping.source_fields, ids)]
+    wanted = list(dict.fromkeys([*ids, *others]))
+    read = [Batch.of(page) for page in run.external.read_ids(run.source, run.mapping.source_fields, wanted)]
     there = {str(record) for batch in read for record in batch.records.index}
-    missing_now = np.array([record not in there for record in ids], dtype=bool)
     mapped = [apply(run.mapping, batch) for batch in validate(read, run.source.fields)]
-    tombstones, gone = moved.take(missing_now & moved.deleted), int((missing_now & ~moved.deleted).sum())
+    tombstones = moved.take(moved.deleted & np.array([record not in there for record in ids], dtype=bool))
+    gone = sum(record not in there for record in wanted) - len(tombstones)
     with run.database.tenant(run.tenant) as scope:
         fresh = [resolve.plan(run, scope, resolve_references(run, scope, batch)) for batch in mapped]
         if len(tombstones):
             fresh.append(resolve.plan(run, scope, replace(tombstones, plan=None, written=None)))
-        history.count(scope, run.opened, skipped=gone)
+        if gone:
+            history.count(scope, run.opened, skipped=gone)
     run.counts.skipped += gone
     return fresh
 
@@ -123,8 +141,7 @@ def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list
 
     Where the link has moved to the very external values that the plan is made of, an earlier try of this run has done it, or
     another page had the same record: nothing is left to be done, and nothing needs to be read again."""
-    plan = _plan(batch)
-    touched = np.asarray(pc.or_(array(plan["settle"]), pc.not_equal(array(plan["action"]), Change.SKIP)))
+    plan, touched = _plan(batch), _touched(batch)
     index = batch.records.index.astype(object)
     if not touched.any():
         return batch, []

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow.compute as pc
 from pandera.errors import SchemaErrors
 
 from connector_resources.contract import Field, FieldType
+from integration_pipelines.canonical import array
 from integration_pipelines.model import Batch
 from integration_pipelines.steps.merge import Bools
+
+LONGEST_ID = 255
 
 
 def schema_of(fields: Sequence[Field]) -> pa.DataFrameSchema:
@@ -30,7 +34,17 @@ def _column(field: Field) -> pa.Column:
 def validate(batches: Iterable[Batch], fields: Sequence[Field]) -> Iterator[Batch]:
     schema = schema_of(fields)
     for batch in batches:
-        yield checked(batch, schema)
+        yield checked(_nameable(batch), schema)
+
+
+def _nameable(batch: Batch) -> Batch:
+    """Without records whose id is too long to be remembered: one of them must not end a run."""
+    return batch.reject(
+        pc.greater(pc.utf8_length(array(batch.records.index)), LONGEST_ID),
+        error_type="validation",
+        message=f"Its id is longer than {LONGEST_ID} characters; such a record cannot be synced.",
+        rule="id",
+    )
 
 
 def checked(batch: Batch, schema: pa.DataFrameSchema, only: "Bools | None" = None) -> Batch:

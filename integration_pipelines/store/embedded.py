@@ -36,6 +36,7 @@ _OPTIONS = {
 }
 _ACCOUNT = "pgserver"
 _PORT = 5432  # the number in the socket's name; nothing listens on it
+_SOCKET = f".s.PGSQL.{_PORT}"
 
 
 class Embedded:
@@ -79,17 +80,19 @@ class Embedded:
             if stop_staying:
                 self._stay.unlink(missing_ok=True)
             users, self._users = self._users, None
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                last = True
-            except BlockingIOError:
-                last = False
-            if last and not self._stay.exists():
-                self._run("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "stop")
-            else:
-                last = False
-            users.close()
-        return last
+            with users:
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                if self._stay.exists() or not self._running():  # it may have died before
+                    return False
+                self._run("pg_ctl", "-m", "fast", "-w", "stop", check=False)
+                if self._running():
+                    raise ConfigurationError(
+                        f"The embedded PostgreSQL under {self.folder} does not stop; its log is {self.data / 'server.log'}."
+                    )
+                return True
 
     def _starting(self) -> "IO[str]":
         """Exclusive while somebody starts or stops; released when the file is closed."""
@@ -101,7 +104,7 @@ class Embedded:
         """By its answer: the number in postmaster.pid may have gone to another process meanwhile."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
             try:
-                trial.connect(str(self._socket_folder() / f".s.PGSQL.{_PORT}"))
+                trial.connect(str(self._socket_folder() / _SOCKET))
             except OSError:
                 return False
         return True
@@ -112,7 +115,7 @@ class Embedded:
         self.data.mkdir(exist_ok=True, mode=0o700)
         self._own(self.data)
         if not (self.data / "PG_VERSION").exists():
-            self._run("initdb", "-D", str(self.data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
+            self._run("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
         self._forget_the_dead()
         self._socket_folder().mkdir(exist_ok=True, mode=0o700)
         self._own(self._socket_folder())
@@ -120,16 +123,18 @@ class Embedded:
             f"-c {k}='{v}'"
             for k, v in (_OPTIONS | {"port": str(_PORT), "unix_socket_directories": str(self._socket_folder())}).items()
         )
-        log = str(self.data / "server.log")
-        self._run("pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", "60", "start")
+        self._run("pg_ctl", "-l", "server.log", "-o", options, "-w", "-t", "60", "start")
 
     def _forget_the_dead(self) -> None:
-        """After a crash another process may have got the dead server's number; PostgreSQL would take it for a server."""
-        noted = self.data / "postmaster.pid"
-        if noted.exists():
-            name = Path("/proc") / noted.read_text().split("\n", 1)[0].strip() / "comm"
-            if name.exists() and name.read_text().strip() != "postgres":
-                noted.unlink()
+        """After a crash the dead server's number may be another process's, or a zombie's that nobody reaps in a container;
+        PostgreSQL would take either for a server. The rest of the file stays: it guards the memory of orphaned backends."""
+        for noted in (self.data / "postmaster.pid", self._socket_folder() / f"{_SOCKET}.lock"):
+            if not noted.exists():
+                continue
+            number, *rest = noted.read_text().split("\n")
+            running = Path("/proc") / number.strip() / "cmdline"
+            if running.exists() and b"postgres" not in running.read_bytes():
+                noted.write_text("\n".join([str(2**31 - 1), *rest]))
 
     def _socket_folder(self) -> Path:
         """Beside the data, or in the folder for temporary files where that path is too long for a socket (107 bytes) or has
@@ -179,8 +184,8 @@ class Embedded:
                 user=self._account,
                 group=self._account,
                 extra_groups=[] if self._account else None,
-                cwd="/",
-                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                cwd=self.data,  # it and the log are not named on a command line: pg_ctl hands those to a shell
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "PGDATA": str(self.data)},
             )
             out.seek(0)
             if check and done.returncode != 0:

@@ -73,6 +73,22 @@ def open_attempt(
     return Attempt(**scope.rows(f"{_ATTEMPT} WHERE id = :id", id=number)[0])
 
 
+def overtaken(scope: Scope, attempt: Attempt) -> bool:
+    """Whether a run of the same pair began after the first attempt of this one: the plan may be older than that run's work."""
+    found = scope.run(
+        """SELECT EXISTS (
+               SELECT FROM sync_history me JOIN sync_configurations mine ON mine.id = me.sync_configuration_id
+               JOIN sync_configurations theirs ON theirs.connector_id = mine.connector_id
+                AND theirs.source_entity = mine.source_entity AND theirs.target_entity = mine.target_entity
+               JOIN sync_history other ON other.sync_configuration_id = theirs.id
+               WHERE me.id = :id AND other.id > COALESCE(me.first_history_id, me.id) AND other.id <> me.id
+                 AND other.first_history_id IS DISTINCT FROM COALESCE(me.first_history_id, me.id)
+                 AND other.records_processed > 0)""",
+        id=attempt.id,
+    ).scalar_one()
+    return bool(found)
+
+
 def set_position(scope: Scope, attempt: Attempt, position: datetime | None) -> None:
     """Where the watermark goes when this run ends well."""
     text = position.isoformat() if position else None
@@ -105,8 +121,11 @@ def watermark(scope: Scope, config: SyncConfig, side: str = "external") -> datet
 
 
 def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) -> SyncStatus:
-    """Close the row, move the watermark (never backwards), settle the claimed inbox rows, announce the end."""
+    """Close the row, move the watermark (never backwards), settle the claimed inbox rows, announce the end. Once: a row that
+    ended well stays as it is."""
     row = scope.rows("SELECT * FROM sync_history WHERE id = :id FOR UPDATE", id=attempt.id)[0]
+    if row["sync_status"] in (SyncStatus.COMPLETED, SyncStatus.PARTIAL):
+        return SyncStatus(row["sync_status"])
     failed, good = row["records_failed"], row["records_succeeded"] + row["records_skipped"]
     status = SyncStatus.COMPLETED if not failed else SyncStatus.PARTIAL if good else SyncStatus.FAILED
     message = (

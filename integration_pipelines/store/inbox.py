@@ -8,11 +8,12 @@ _PENDING = "connector_id = :connector AND external_entity = :external AND status
 
 
 def claim(scope: Scope, pair: Pair, attempt: Attempt | None) -> list[str]:
-    """Ids of the waiting rows, which are this attempt's from now on, and of those that it claimed in an earlier try.
-    Without an attempt they are only looked at."""
+    """Ids of the waiting rows, each once. The rows are this attempt's from now on, as are those that it claimed in an earlier
+    try; without an attempt they are only looked at."""
     values = {"connector": pair.connector_id, "external": pair.external_entity}
     if attempt is None:
-        return list(scope.run(f"SELECT external_id FROM inbox WHERE {_PENDING}", **values).scalars())
+        return list(scope.run(f"SELECT DISTINCT external_id FROM inbox WHERE {_PENDING}", **values).scalars())
     claimed = f"UPDATE inbox SET status = 'claimed', sync_history_id = :history WHERE {_PENDING}"
     scope.run(claimed, history=attempt.id, **values)
-    return list(scope.run("SELECT external_id FROM inbox WHERE sync_history_id = :history", history=attempt.id).scalars())
+    mine = "SELECT DISTINCT external_id FROM inbox WHERE sync_history_id = :history"
+    return list(scope.run(mine, history=attempt.id).scalars())

@@ -9,7 +9,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from connector_resources.catalogue import CatalogueEntity, load_catalogue
-from connector_resources.erp_schema import applied_intents, log_tables, log_triggers, reference_schema
+from connector_resources.erp_schema import applied_intents, every_column, log_tables, log_triggers, reference_schema
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database, engine, explained
@@ -101,7 +101,7 @@ def migrate_all(installation: Installation) -> list[str]:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:k)"), {"k": 0x1E6A712})
         for statement in statements:
             try:
-                connection.exec_driver_sql(statement)
+                connection.execute(sa.text(statement))
             except (sa.exc.ProgrammingError, sa.exc.NotSupportedError, sa.exc.IntegrityError) as failure:
                 reason = str(failure.orig).strip().splitlines()[0]
                 raise ConfigurationError(
@@ -114,6 +114,7 @@ def _user_erp(catalogue: Mapping[str, CatalogueEntity]) -> Iterator[str]:
     yield from log_tables(APART, tenants=False)
     yield from applied_intents(APART)
     for entity in catalogue.values():
+        yield every_column(entity)  # a trigger that names a column which is not there would stop the user's own writes
         yield from log_triggers(entity, APART, tenants=False)
 
 

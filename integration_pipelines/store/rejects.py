@@ -28,7 +28,7 @@ def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[st
            INSERT INTO failed_before SELECT record_id, max(retry_count) + 1 FROM closed GROUP BY 1
            ON CONFLICT (record_id) DO UPDATE SET times = EXCLUDED.times""",
         sync=config.id,
-        seen=list(seen),
+        seen=[record[:255] for record in seen],
     )
     if rejected.empty:
         return
@@ -51,7 +51,7 @@ def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[st
                                     record_data, retry_count, is_resolved)
            SELECT r.id, :tenant, :history, left(r.record_id, 255), r.error_type, r.message, r.error_details, r.record_data,
                   COALESCE(f.times, 0), false
-           FROM rejects r LEFT JOIN failed_before f USING (record_id)""",
+           FROM rejects r LEFT JOIN failed_before f ON f.record_id = left(r.record_id, 255)""",
         tenant=scope.tenant,
         history=attempt.id,
     )

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 import sqlalchemy as sa
-from croniter import croniter
+from croniter import CroniterError, croniter
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.model import ConflictStrategy, DeletePolicy, Direction, SyncMode
@@ -127,14 +127,22 @@ def check_schedule(mode: str, cron: str | None, time_zone: str) -> None:
     """Raises ConfigurationError for a cron expression without five fields or a zone that does not exist."""
     if mode == SyncMode.SCHEDULED and not cron:
         raise ConfigurationError("A scheduled sync needs a cron expression, for example '*/15 * * * *' for every 15 minutes.")
-    if cron is not None and (len(cron.split()) != 5 or not croniter.is_valid(cron)):
+    if cron is not None and not _ever_fires(cron):
         raise ConfigurationError(
-            f"'{cron[:100]}' is no cron expression: it has five fields (minute hour day month weekday), like '0 6 * * 1-5'."
+            f"'{cron[:100]}' is no cron expression that ever fires: it has five fields (minute hour day month weekday), like "
+            "'0 6 * * 1-5'."
         )
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(f"There is no time zone '{time_zone[:64]}'; name one like Europe/Berlin.") from None
+
+
+def _ever_fires(cron: str) -> bool:
+    try:  # 30 February is well formed
+        return len(cron.split()) == 5 and croniter.is_valid(cron) and bool(croniter(cron, 0).get_next())
+    except CroniterError:
+        return False
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

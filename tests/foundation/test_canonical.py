@@ -1,6 +1,8 @@
 """One spelling for each value: round trips, and equality that never passes through a float or raw text."""
 
 import json
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -221,3 +223,23 @@ def test_a_conversion_is_made_once_for_each_different_value() -> None:
 
     found = per_unique(pa.array(["a", "b", "a", None]), convert, pa.string())
     assert (found.to_pylist(), sorted(asked)) == (["A", "B", "A", None], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import pandera.pandas; from connector_resources.frames import page",
+        "from connector_resources.frames import page; import pandera.pandas",
+        "import integration_pipelines.steps.validate; from connector_resources.frames import page",
+    ],
+)
+def test_an_instant_keeps_its_offset_whatever_was_imported_before(imports: str) -> None:
+    """pandera tells pyarrow to drop offsets, for Spark's sake."""
+    code = f"""{imports}
+import pyarrow as pa
+from datetime import datetime
+moment = datetime.fromisoformat("2024-03-31T03:00:00+02:00")
+made = page(["1"], {{"at": (pa.timestamp("us", "UTC"), [moment])}}, version=["1"], modified=[moment])
+print(pa.array(made.records["at"])[0].as_py().isoformat(), pa.array(made.marks["modified"])[0].as_py().isoformat())"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["2024-03-31T01:00:00+00:00"] * 2

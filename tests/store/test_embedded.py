@@ -19,8 +19,12 @@ from integration_pipelines.store.embedded import Embedded
 from integration_pipelines.store.installation import open_installation
 
 _HOLD = """
-import sys, pathlib
+import os, pathlib, sys
 from integration_pipelines.store.embedded import Embedded
+if len(sys.argv) > 2:  # not as root, who is allowed everything
+    os.setgroups([])
+    os.setgid(int(sys.argv[2]))
+    os.setuid(int(sys.argv[2]))
 held = Embedded(pathlib.Path(sys.argv[1]))
 print(held.url, flush=True)
 sys.stdin.readline()
@@ -31,17 +35,18 @@ print(held.close(), flush=True)
 class Other:
     """Another process with a handle."""
 
-    def __init__(self, home: Path, **options: object) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-c", _HOLD, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options  # type: ignore[call-overload] # options of Popen
-        )  # fmt: skip
+    def __init__(self, home: Path, *user: int) -> None:
+        command = [sys.executable, "-c", _HOLD, str(home), *map(str, user)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.said()
 
     def said(self) -> str:
-        return str(self.process.stdout.readline()).strip()
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
 
     def close(self) -> str:
         """ "True" when it stopped the server."""
+        assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         said = self.said()
@@ -69,12 +74,10 @@ def postmaster(home: Path) -> int:
     return int((home / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0])
 
 
-def kill_server(home: Path) -> None:
+def kill_server(home: Path, held: Embedded) -> None:
     """As a power cut would."""
-    number = postmaster(home)
-    os.kill(number, signal.SIGKILL)
-    gone = Path(f"/proc/{number}/stat")
-    while gone.exists() and gone.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+    os.kill(postmaster(home), signal.SIGKILL)
+    while held._running():
         pass
 
 
@@ -119,14 +122,14 @@ def test_a_server_that_is_killed_is_started_again_with_what_was_committed(home: 
     with Embedded(home) as held:
         with engine(held.url, role=None, poolclass=sa.NullPool).begin() as connection:
             connection.exec_driver_sql("CREATE TABLE kept AS SELECT 42 AS answer")
-        kill_server(home)
+        kill_server(home, held)
     with Embedded(home) as held, engine(held.url, role=None, poolclass=sa.NullPool).connect() as connection:
         assert connection.exec_driver_sql("SELECT answer FROM kept").scalar() == 42
 
 
 def test_a_dead_servers_number_that_another_process_has_now_does_not_matter(home: Path) -> None:
-    with Embedded(home):
-        kill_server(home)
+    with Embedded(home) as held:
+        kill_server(home, held)
     noted = home / "postgres" / "data" / "postmaster.pid"
     noted.write_text("\n".join([str(os.getppid()), *noted.read_text().split("\n")[1:]]))
     with Embedded(home) as held:
@@ -168,10 +171,11 @@ def test_nothing_listens_on_a_port(home: Path) -> None:
             shown = {name: connection.exec_driver_sql(f"SHOW {name}").scalar() for name in ("listen_addresses", "port")}
         assert shown == {"listen_addresses": "", "port": "5432"}
         number = postmaster(home)
-        sockets = {os.readlink(f) for f in Path(f"/proc/{number}/fd").iterdir() if os.readlink(f).startswith("socket:")}
+        sockets = {str(f.readlink()) for f in Path(f"/proc/{number}/fd").iterdir()}
         listening = [
             line.split()[9] for kind in ("tcp", "tcp6") for line in Path("/proc/net", kind).read_text().splitlines()[1:]
         ]
+        assert any(name.startswith("socket:") for name in sockets)
         assert not sockets & {f"socket:[{inode}]" for inode in listening}
         assert (held._socket_folder() / ".s.PGSQL.5432").is_socket()
 
@@ -225,9 +229,7 @@ def test_a_user_who_is_not_root_can_run_it(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir(mode=0o700)
     os.chown(place, 65534, 65534)
-    other = Other(
-        place / "home", user=65534, group=65534, extra_groups=[], env={"PATH": os.environ["PATH"], "HOME": str(place)}
-    )
+    other = Other(place / "home", 65534)
     assert other.url.startswith("postgresql://")
     assert (place / "home" / "postgres" / "data" / "PG_VERSION").stat().st_uid == 65534
     assert other.close() == "True"

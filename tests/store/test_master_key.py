@@ -58,7 +58,7 @@ def test_processes_that_make_the_file_at_once_end_with_one_key(tmp_path: Path) -
     )
     file = tmp_path / "home" / "master.key"
     command = [sys.executable, "-c", code, str(file)]
-    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(5)]  # noqa: S603
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(5)]
     for process in running:
         assert process.stdin
         process.stdin.write("go\n")

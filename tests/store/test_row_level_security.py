@@ -12,26 +12,6 @@ from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import tenants
 from integration_pipelines.store.database import Database, engine
 
-DEFINERS = {  # the only functions that look past row-level security, and what each tells
-    "find_tenant(text)": "uuid",
-    "tenant_ids()": "uuid",
-    "active_syncs()": "TABLE(sync_id bigint, tenant uuid)",
-    "tenant_of_sync(bigint)": "uuid",
-    "running_histories()": "TABLE(history_id bigint, tenant uuid)",
-    "tenants_of_master_key(text)": "uuid",
-    "master_key_ids()": "text",  # ids of keys
-    "old_staging(timestamp with time zone)": "TABLE(run uuid, tenant uuid)",
-    "add_journal_month(date)": "text",  # names of partitions
-    "drop_journal_before(date)": "text",
-}
-DIRECTORY = {  # the only columns that those functions may read
-    "tenants": {"id", "name"},
-    "sync_configurations": {"id", "tenant_id", "connector_id", "is_active", "deleted_at"},
-    "connectors": {"id", "tenant_id", "is_active", "deleted_at"},
-    "sync_history": {"id", "tenant_id", "sync_configuration_id", "sync_status"},
-    "tenant_keys": {"tenant_id", "master_key_id"},
-    "staged_batches": {"tenant_id", "run_id", "created_at"},
-}
 APPEND_ONLY = {"public.audit_log", "erp.change_log"}
 
 _TABLES = """SELECT c.oid::regclass::text AS name, n.nspname || '.' || c.relname AS full_name, c.relispartition,
@@ -189,20 +169,6 @@ def test_row_level_security_is_forced_on_every_table(owner: sa.Engine) -> None:
     assert [row.full_name for row in rows if not (row.relrowsecurity and row.relforcerowsecurity)] == []
 
 
-def test_every_policy_is_the_tenants_or_the_directorys(owner: sa.Engine) -> None:
-    with owner.connect() as connection:
-        rows = connection.exec_driver_sql(
-            "SELECT schemaname, tablename, policyname, roles, cmd, qual, with_check, permissive FROM pg_policies"
-        ).all()
-    for row in rows:
-        if row.policyname == "directory":
-            assert (row.cmd, row.roles, row.tablename in DIRECTORY) == ("SELECT", ["integration_directory"], True), row
-            continue
-        assert (row.policyname, row.cmd, row.roles) == ("tenant", "ALL", ["integration_app"]), row
-        assert row.qual == f"({tenant_column(row.tablename)} = app_tenant())", row
-        assert row.with_check in (row.qual, None), row
-
-
 def test_foreign_keys_cannot_leave_the_tenant(owner: sa.Engine) -> None:
     statement = """SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent, conname,
             (SELECT array_agg(attname::text ORDER BY n) FROM unnest(conkey) WITH ORDINALITY k(num, n)
@@ -286,54 +252,6 @@ def test_a_partition_would_not_tell_another_tenants_rows_even_if_it_were_granted
         as_tenant(connection, pair[1])
         seen = [tenant for n in partitions for tenant in connection.exec_driver_sql(f"SELECT tenant_id FROM {n}").scalars()]
     assert seen == [pair[1]]
-
-
-def test_the_application_may_not_make_a_month_far_away(database: Database) -> None:
-    with pytest.raises(sa.exc.DBAPIError, match="too far from today"), database.directory() as connection:
-        connection.exec_driver_sql("SELECT add_journal_month('1999-01-01')")
-
-
-def test_the_functions_that_look_past_policies_are_these_and_tell_ids_only(owner: sa.Engine) -> None:
-    statement = """SELECT p.oid::regprocedure::text AS name, pg_get_function_result(p.oid) AS result, p.proconfig,
-            p.proowner::regrole::text AS owner, has_function_privilege('public', p.oid, 'EXECUTE') AS open
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
-    with owner.connect() as connection:
-        found = connection.exec_driver_sql(statement).all()
-    assert {row.name: row.result.removeprefix("SETOF ") for row in found} == DEFINERS
-    for row in found:
-        assert row.proconfig == ["search_path=public, pg_temp"], row.name
-        assert not row.open, row.name
-        assert row.name.split("(")[0].endswith(("_month", "_before")) or row.owner == "integration_directory", row.name
-
-
-def test_those_functions_may_read_these_columns_only(owner: sa.Engine) -> None:
-    statement = """SELECT table_name, column_name, privilege_type FROM information_schema.column_privileges
-                   WHERE grantee = 'integration_directory'"""
-    with owner.connect() as connection:
-        granted = connection.exec_driver_sql(statement).all()
-        tables = connection.exec_driver_sql(
-            "SELECT count(*) FROM information_schema.role_table_grants WHERE grantee = 'integration_directory'"
-        ).scalar()
-    assert {row.privilege_type for row in granted} == {"SELECT"}
-    assert {(row.table_name, row.column_name) for row in granted} == {(t, c) for t, names in DIRECTORY.items() for c in names}
-    assert tables == 0
-
-
-def test_neither_role_is_more_than_it_should_be(owner: sa.Engine) -> None:
-    with owner.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT * FROM pg_roles WHERE rolname LIKE 'integration\\_%%'").mappings().all()
-        memberships = connection.exec_driver_sql(
-            "SELECT count(*) FROM pg_auth_members WHERE member::regrole::text LIKE 'integration\\_%%'"
-        ).scalar()
-        owned = connection.exec_driver_sql(
-            "SELECT relname FROM pg_class WHERE relowner::regrole::text LIKE 'integration\\_%%'"
-        ).all()
-    assert {row["rolname"] for row in rows} == {"integration_app", "integration_directory"}
-    for row in rows:
-        for right in ("rolsuper", "rolbypassrls", "rolcanlogin", "rolcreatedb", "rolcreaterole", "rolreplication"):
-            assert row[right] is False, (row["rolname"], right)
-    assert (memberships, owned) == (0, [])
 
 
 def test_whoever_logs_in_works_as_the_application(database: Database) -> None:

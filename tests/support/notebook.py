@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -178,7 +179,7 @@ class World:
     config: syncs.SyncConfig
     book: Notebook
 
-    @property
+    @cached_property
     def erp(self) -> Erp:
         return ErpResource(self.settings, now).open(self.database, self.tenant)
 
