@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
+from connector_resources import erp_lines
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import (
     Capabilities,
@@ -27,6 +28,7 @@ from connector_resources.contract import (
     FieldType,
     Given,
     Health,
+    Lines,
     Page,
     Window,
 )
@@ -135,16 +137,26 @@ class Erp(Connector):
     def changed_at(self, entity: Entity, ids: Sequence[str]) -> "pd.DataFrame":
         """When each field of these records was last written and by whom, as far as the change log tells.
 
-        Columns record_id, field (null for a deletion), changed_at (aware), actor."""
+        Columns record_id, field (null for a deletion; the name of child lines for any of them), changed_at (aware), actor."""
+        lines = "".join(f" UNION ALL {self._lines_changed(one)}" for one in entity.lines)
         with self.place.connect() as connection:
             return read_frame(
                 connection,
-                f"""SELECT DISTINCT ON (record_id, field) record_id, field, changed_at, actor
+                f"""(SELECT DISTINCT ON (record_id, field) record_id, field, changed_at, actor
                     FROM {self.place.schema}.change_log LEFT JOIN LATERAL unnest(fields) AS field ON true
                     WHERE entity = :entity AND record_id = ANY(:ids) AND (action = 'delete') = (field IS NULL)
-                    ORDER BY record_id, field, id DESC""",
+                    ORDER BY record_id, field, id DESC){lines}""",
                 {"entity": entity.name, "ids": list(ids)},
             )
+
+    def _lines_changed(self, lines: Lines) -> str:
+        child = self.stored(lines.entity)
+        parent, key = (f"c.{quoted(child.columns[name])}" for name in (lines.parent, child.entity.key))
+        return (
+            f"SELECT {parent}::text, '{lines.name}', max(l.changed_at), max(l.actor) FROM {self.place.schema}.change_log l "
+            f"JOIN {table_name(child)} c ON {key}::text = l.record_id WHERE l.entity = '{child.entity.name}' "
+            f"AND {parent}::text = ANY(:ids) GROUP BY 1"
+        )
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         from connector_resources.erp_write import write
@@ -203,19 +215,38 @@ class Erp(Connector):
     def _select(self, stored: CatalogueEntity, fields: Sequence[str], where: str) -> str:
         entity = stored.entity
         modified = f"t.{quoted(stored.columns[entity.modified])}" if entity.modified else "NULL::timestamptz"
-        columns = "".join(f", {_expression(stored, entity.field(name), name)}" for name in fields)
+        columns = "".join(f", {self._column(stored, name)}" for name in fields if "." not in name)
         conditions = [where] if where else []
         if self.place.tenant is not None and stored.tenant_column:
             conditions.append(f"t.{quoted(stored.tenant_column)} = :tenant")
         narrowed = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         key = f"t.{quoted(stored.columns[entity.key])}::text"
-        return f"SELECT {key}, t.xmin::text, {modified}{columns} FROM {table_name(stored)} t{narrowed}"
+        columns += "".join(f", {self._lines(stored, name, fields)}" for name in line_names(fields))
+        version = erp_lines.version(stored, self.catalogue)
+        return f"SELECT {key}, {version}, {modified}{columns} FROM {table_name(stored)} t{narrowed}"
+
+    def _column(self, stored: CatalogueEntity, name: str) -> str:
+        return _expression(stored, stored.entity.field(name), name)
+
+    def _lines(self, stored: CatalogueEntity, name: str, fields: Sequence[str]) -> str:
+        lines = erp_lines.lines_named(stored, name)
+        if lines is None:
+            raise ConfigurationError(f"The ERP's {stored.entity.name} has no child lines '{name}'.")
+        inside = [path.partition(".")[2] for path in fields if path.startswith(f"{name}.")]
+        return erp_lines.selection(stored, lines, self.catalogue[lines.entity], inside)
 
     def _page(self, stored: CatalogueEntity, fields: Sequence[str], rows: "list[tuple[Any, ...]]") -> Page:
-        ids, version, modified, *values = list(zip(*rows, strict=True)) or [()] * (len(fields) + 3)
-        described = [field for name in fields if (field := stored.entity.field(name))]
+        plain, lines = [name for name in fields if "." not in name], line_names(fields)
+        ids, version, modified, *values = list(zip(*rows, strict=True)) or [()] * (len(plain) + len(lines) + 3)
+        described = [field for name in plain if (field := stored.entity.field(name))]
+        described += [Field(name, FieldType.JSON) for name in lines]
         columns = {field.name: (arrow_type(field), list(column)) for field, column in zip(described, values, strict=True)}
         return page(ids, columns, version=version, modified=modified)
+
+
+def line_names(fields: Sequence[str]) -> list[str]:
+    """Names of the child lines that paths such as lines.quantity ask for."""
+    return list(dict.fromkeys(path.partition(".")[0] for path in fields if "." in path))
 
 
 _INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}

@@ -153,6 +153,8 @@ def _references(entity: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity
                 ALTER TABLE {table_name(entity)} ADD CONSTRAINT {name}
                     FOREIGN KEY (tenant_id, {column}) REFERENCES {parent} (tenant_id, id);
             END IF; END $$"""
+        index = quoted(f"{entity.table}_{field.name}_idx")
+        yield f"CREATE INDEX IF NOT EXISTS {index} ON {table_name(entity)} (tenant_id, {column})"
 
 
 def _guard(table: str, role: str, rights: str = "SELECT, INSERT, UPDATE, DELETE") -> Iterator[str]:

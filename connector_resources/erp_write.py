@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import Changes, FieldType, Outcome
+from connector_resources.erp_lines import lines_named, version, write_lines
 from connector_resources.erp_schema import SQL_TYPES, table_name
 from connector_resources.sql import copy_in, quoted
 
@@ -31,7 +32,9 @@ def write(connection: sa.Connection, erp: "Erp", stored: CatalogueEntity, change
         index=steps.index,
         dtype=object,
     )
-    types = erp.column_types(connection, stored, [stored.entity.key, *map(str, changes.written.columns)])
+    lines = {name for name in map(str, changes.written.columns) if lines_named(stored, name)}
+    plain = [name for name in map(str, changes.written.columns) if name not in lines]
+    types = erp.column_types(connection, stored, [stored.entity.key, *plain])
     writing = _Writing(connection, erp, stored, changes, types, outcomes)
     for action in ("delete", "update", "create"):
         rows = steps.index[steps["action"] == action]
@@ -58,12 +61,16 @@ class _Writing:
         self.changes = changes
         self.types = types
         self.outcomes = outcomes
+        self.written = changes.written[[name for name in changes.written.columns if not lines_named(stored, str(name))]]
+        self.version = version(stored, erp.catalogue)
 
     def apply(self, action: str, rows: "pd.Index[Any]") -> None:
         """Write these rows; where the database refuses them, halve until the guilty ones stand alone."""
         try:
             with self.connection.begin_nested():
                 {"create": self.create, "update": self.update, "delete": self.delete}[action](rows)
+                if self.stored.entity.lines and action != "delete":
+                    self.lines(rows)
         except DBAPIError as refusal:
             if not _blames_a_record(refusal):
                 raise
@@ -76,7 +83,7 @@ class _Writing:
             self.apply(action, rows[middle:])
 
     def create(self, rows: "pd.Index[Any]") -> None:
-        written = self.changes.written.loc[rows]
+        written = self.written.loc[rows]
         for pattern, group in written.groupby([written[name] for name in written.columns], sort=False):
             fields = [str(n) for n, kept in zip(written.columns, _tuple(pattern), strict=True) if kept]
             self.stage(group.index, fields)
@@ -93,7 +100,7 @@ class _Writing:
             )
 
     def update(self, rows: "pd.Index[Any]") -> None:
-        written = self.changes.written.loc[rows]
+        written = self.written.loc[rows]
         fields = [str(name) for name in written.columns if written[name].any()]
         self.stage(rows, fields, masks=True)
         answer = f"t.{self.column(self.key)}::text, t.xmin::text"
@@ -108,11 +115,41 @@ class _Writing:
 
     def delete(self, rows: "pd.Index[Any]") -> None:
         self.stage(rows, [])
+        gone = ""
+        for lines in self.stored.entity.lines:  # one statement, so that all of it sees the version that was expected
+            child = self.erp.catalogue[lines.entity]
+            gone += f", {quoted(lines.name)} AS (DELETE FROM {table_name(child)} c USING expected e "
+            gone += f"WHERE c.{quoted(child.columns[lines.parent])} = e.id)"
+        key = f"t.{self.column(self.key)}"
+        expected = f"SELECT {key} AS id FROM {self.table} t, pg_temp.erp_write s WHERE {self.expected}"
         self.done(
-            f"DELETE FROM {self.table} t USING pg_temp.erp_write s WHERE {self.expected} "
-            f"RETURNING t.{self.column(self.key)}::text, NULL::text",
+            f"WITH expected AS ({expected}){gone} "
+            f"DELETE FROM {self.table} t USING expected e WHERE {key} = e.id RETURNING {key}::text, NULL::text",
             rows,
         )
+
+    def lines(self, rows: "pd.Index[Any]") -> None:
+        """Child lines of the records that were just written, and the version that the records have with them."""
+        arrived = rows[(self.outcomes.loc[rows, "outcome"] == Outcome.DONE.value).to_numpy(dtype=bool)]
+        for lines in self.stored.entity.lines:
+            if lines.name not in self.changes.written.columns:
+                continue
+            written = arrived[self.changes.written.loc[arrived, lines.name].to_numpy(dtype=bool)]
+            texts = self.changes.records.loc[written, lines.name].astype(object)
+            told = texts[texts.notna()]
+            if told.empty:
+                continue
+            child = self.erp.stored(lines.entity)
+            types = self.erp.column_types(self.connection, child, list(child.columns))
+            parents = self.outcomes.loc[told.index, "id"]
+            frame = told.to_frame("lines").assign(parent=parents).astype("string[pyarrow]")
+            write_lines(self.connection, lines, child, types, frame, self.erp.place.tenant)
+        if len(arrived):
+            self.stage(arrived, [])
+            told = f"t.{self.column(self.key)}::text, {self.version}"
+            same = f"t.{self.column(self.key)} = s.{quoted(self.key)}"
+            answer = f"SELECT {told} FROM {self.table} t, pg_temp.erp_write s WHERE {same}"
+            self.done(answer, arrived)
 
     @property
     def key(self) -> str:
@@ -125,7 +162,7 @@ class _Writing:
     @property
     def expected(self) -> str:
         """The record is there, is our tenant's, and nobody has touched it since it was read."""
-        same = f"t.{self.column(self.key)} = s.{quoted(self.key)} AND (s.version IS NULL OR t.xmin::text = s.version)"
+        same = f"t.{self.column(self.key)} = s.{quoted(self.key)} AND (s.version IS NULL OR {self.version} = s.version)"
         if self.erp.place.tenant is not None and self.stored.tenant_column:
             same += f" AND t.{quoted(self.stored.tenant_column)} = :tenant"
         return same

@@ -87,7 +87,8 @@ class Session:
                 row = mappings.get(scope, self.attempt.field_mapping_id if self.attempt else config.mapping_id)
             stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
             try:
-                mapping = compile_mapping(from_json(*stored), target, source)
+                entities = {name: stored_as.entity for name, stored_as in erp.catalogue.items()}
+                mapping = compile_mapping(from_json(*stored), target, source, entities)
             except ConfigurationError as problem:
                 sentence = f"{str(problem).rstrip('.')}. Bring the field back, or store a mapping that does without it."
                 raise MappingOutdated(sentence) from None

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from integration_pipelines.canonical import array, extension
 from integration_pipelines.model import Batch
+from integration_pipelines.steps.lines import with_lines
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import links
 from integration_pipelines.store.database import Scope
@@ -19,6 +20,8 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
     for name, reference in run.mapping.references.items():
         if not len(batch):
             break
+        if "." in name:  # inside child lines
+            continue
         ids = array(batch.records[name])
         parents = [value for value in pc.unique(ids).to_pylist() if value is not None]
         known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, parents)
@@ -39,4 +42,4 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
             rule="reference",
             details=waits,
         )
-    return batch
+    return with_lines(run, scope, batch)

@@ -21,6 +21,7 @@ from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import array, canonical, extension, rows_json
 from integration_pipelines.model import Batch, Change, absence_frame, concat, missing, plan_frame
 from integration_pipelines.steps import deletes, meeting, sides
+from integration_pipelines.steps.lines import merge_lines
 from integration_pipelines.steps.merge import Merged, Sides, merge, new_base
 from integration_pipelines.steps.references import resolve_references
 from integration_pipelines.steps.run import Run
@@ -142,7 +143,7 @@ def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpS
     both = sides.contested(texts, erp.texts, base, known)
     erp_at = sides.erp_instants(run, scope, erp, list(pairs["erp_id"]), both)
     state = Sides(texts, erp.texts, base, sides.said(batch), known, sides.instants(batch.marks), erp_at)
-    merged = merge(state, run.policies)
+    batch, merged = merge_lines(run, batch, state, merge(state, run.policies), both)
     base_texts, base_known = new_base(state, merged)
     names = [f.name for f in run.fields]
     planned = plan_frame(

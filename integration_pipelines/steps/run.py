@@ -1,16 +1,16 @@
 """One run as the steps see it: which sync, which mapping version, which two sides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
-from connector_resources.contract import Connector, Entity, Field
+from connector_resources.contract import Connector, Entity, Field, Lines
 from connector_resources.erp import Erp
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.model import ConflictStrategy, Direction
-from integration_pipelines.steps.mapping import Mapping
+from integration_pipelines.steps.mapping import Mapping as FieldMapping
 from integration_pipelines.steps.merge import FieldPolicy
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.history import Attempt
@@ -51,7 +51,7 @@ class Run:
     database: Database
     tenant: UUID
     config: SyncConfig
-    mapping: Mapping
+    mapping: FieldMapping
     external: Connector
     source: Entity
     erp: Erp
@@ -69,12 +69,12 @@ class Run:
                 f"Sync config {self.config.id} has the direction {self.config.direction.value}, and so far only inbound syncs "
                 "run. Make it inbound, or wait for the release that writes to external systems."
             )
-        lines = [one.name for one in self.mapping.fields if one.name not in self.target.names]
-        if lines:
-            raise ConfigurationError(
-                f"Sync config {self.config.id} maps child lines ({', '.join(lines)} of {self.target.name}), and so far a sync "
-                "writes no child lines. Store a mapping without that rule, or wait for the release that does."
-            )
+        for name, (lines, fields) in self.lines.items():
+            if lines.key and lines.key not in {one.name for one in fields}:
+                raise ConfigurationError(
+                    f"The mapping's lines '{name}' have no rule for {lines.key}, the key by which lines of {self.target.name} "
+                    "are told apart. Add one."
+                )
         if self.attempt is not None and self.attempt.field_mapping_id != self.config.mapping_id:
             raise ConfigurationError(
                 f"This run is pinned to an earlier mapping version, and sync config {self.config.id} has a newer one by now: "
@@ -91,6 +91,22 @@ class Run:
         mapped = tuple(self.mapping.fields)
         flag = self.target.field(self.target.active) if self.target.active else None
         return mapped if flag is None or flag in mapped else (*mapped, flag)
+
+    @cached_property
+    def lines(self) -> Mapping[str, tuple[Lines, tuple[Field, ...]]]:
+        """The target's child lines that the mapping fills: name → (description, the lines' fields that rules set)."""
+        described = {lines.name: lines for lines in self.target.lines}
+        return {
+            rule.rule.target: (described[rule.rule.target], tuple(one.field for one in rule.lines if one.field))
+            for rule in self.mapping.rules
+            if rule.rule.target in described
+        }
+
+    @property
+    def asked(self) -> Sequence[str]:
+        """What is read of an ERP record: the fields, child lines as the paths of their fields."""
+        inside = [f"{name}.{one.name}" for name, (_, fields) in self.lines.items() for one in fields]
+        return [*(f.name for f in self.fields if f.name not in self.lines), *inside]
 
     @cached_property
     def policies(self) -> Sequence[FieldPolicy]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.erp import Erp
-from integration_pipelines.canonical import array, canonical, rows_from_json
+from integration_pipelines.canonical import array, canonical, extension, rows_from_json
 from integration_pipelines.model import Batch, missing
+from integration_pipelines.steps.lines import arranged
 from integration_pipelines.steps.merge import Bools, Instants, differs
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
@@ -53,7 +54,7 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
     """These ERP records, indexed by their id; one that is gone is missing."""
     condition = run.target.immutable_when
     names = [f.name for f in run.fields]
-    asked = names if condition is None or condition.field in names else [*names, condition.field]
+    asked = [*run.asked, *([condition.field] if condition and condition.field not in names else [])]
     pages = list(erp_in(run, scope).read_ids(run.target, asked, list(dict.fromkeys(erp_ids))))
     if not pages:
         empty = pd.DataFrame(columns=names)
@@ -64,6 +65,8 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
         immutable = np.asarray(
             pc.fill_null(pc.is_in(array(records[condition.field]).cast(pa.string()), pa.array(condition.values)), False)
         )
+    for name, (lines, _) in run.lines.items():
+        records[name] = extension(arranged(array(records[name]), lines))
     return ErpSide(canonical(records, run.fields), marks[["version", "modified"]].assign(immutable=immutable))
 
 

@@ -10,7 +10,7 @@ import pytest
 from notebook import CLIENT_MAPPING, Notebook, World, make_world, money, now
 
 from connector_resources.contract import Entity, Field, FieldType, Page, Window
-from connector_resources.errors import ConfigurationError, NetworkError
+from connector_resources.errors import NetworkError
 from integration_pipelines.canonical import frame, record_index
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.settings import Settings
@@ -265,23 +265,6 @@ class TestSetAside:
         world.book.write_note("Client", "C" * 300, Name="Long", Number="300")
         counts, _ = world.sync()
         assert (counts.actions, counts.failed) == ({"create": 2}, 1)
-
-
-def test_child_lines_are_refused_in_one_sentence(database: Database, settings: Settings) -> None:
-    mapping = """
-mapping_name: client-order
-source_entity: Client
-target_entity: sales_order
-mappings:
-  - {source: Number, target: order_number}
-  - source: Email
-    target: lines
-    lines:
-      - {source: no, target: line_number}
-"""
-    world = make_world(database, settings, mapping=mapping)
-    with pytest.raises(ConfigurationError, match=r"maps child lines \(lines of sales_order\), and so far a sync writes no"):
-        world.run()
 
 
 def test_a_null_that_clears_nothing_leaves_a_new_record_its_default(database: Database, settings: Settings) -> None:

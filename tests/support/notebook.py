@@ -193,7 +193,8 @@ class World:
             if opened:
                 attempt = history.open_attempt(scope, self.config, 1, uuid.uuid4(), None, now())
         stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
-        mapping = compile_mapping(from_json(*stored), target, source)
+        entities = {name: one.entity for name, one in erp.catalogue.items()}
+        mapping = compile_mapping(from_json(*stored), target, source, entities)
         return Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt)
 
     def planned(self, run: Run) -> list[Batch]:

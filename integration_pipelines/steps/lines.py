@@ -1,0 +1,201 @@
+"""Child lines: a document's lines are one field, a JSON list of objects of canonical texts, sorted by the line's key.
+
+Where both sides changed a document's lines, they are merged like records: line by line by their key, field by field. Lines
+without a key are one field as a whole. In a line, a field that the other side does not name is null.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from connector_resources.contract import Field, FieldType, Lines
+from integration_pipelines.canonical import TEXT, array, extension, json_text, parse_json, per_unique
+from integration_pipelines.model import Batch, ConflictStrategy
+from integration_pipelines.steps.merge import Bools, Merged, Sides
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import links
+from integration_pipelines.store.database import Scope
+
+_EXACT = Context(prec=76)
+Line = Mapping[str, str | None]
+
+
+def arranged(texts: pa.Array, lines: Lines) -> pa.Array:
+    """Lists in the order of their lines' keys (of the lines themselves, where there is no key)."""
+    return per_unique(texts, lambda text: _written(parse_json(text), lines), TEXT)
+
+
+def _written(found: list[dict[str, Any]], lines: Lines) -> str:
+    return json_text(sorted(found, key=lambda line: _place(line, lines.key)))
+
+
+def _place(line: Line, key: str | None) -> tuple[int, str]:
+    text = str(line.get(key)) if key else json_text(dict(line))
+    return (len(text), text) if key and text.lstrip("-").isdigit() else (0, text)
+
+
+@dataclass(eq=False)
+class Unfit(Exception):
+    """Why a document's lines cannot be taken; quotes no value."""
+
+    field: str
+    reason: str
+    waits_for: Mapping[str, str] | None = None
+
+
+def with_lines(run: Run, scope: Scope, batch: Batch) -> Batch:
+    """The batch with its lines as canonical text and their references resolved; documents that do not fit are set aside."""
+    for name, (lines, fields) in run.lines.items():
+        if not len(batch):
+            break
+        texts = array(batch.records[name]).to_pylist()
+        parsed = [None if text is None or gone else parse_json(text) for text, gone in zip(texts, batch.deleted, strict=True)]
+        known = _parents(run, scope, name, fields, [line for found in parsed if found for line in found])
+        empty = None if run.mapping.null_policy(name) == "keep" else "[]"
+        made: list[str | None] = []
+        faults: dict[int, Unfit] = {}
+        for at, found in enumerate(parsed):
+            try:
+                made.append(empty if found is None else _canonical(found, name, lines, fields, known))
+            except Unfit as fault:
+                faults[at] = fault
+                made.append(None)
+        mask = np.zeros(len(batch), dtype=bool)
+        mask[list(faults)] = True
+        told = [faults[at] for at in sorted(faults)]
+        batch = replace(batch, records=batch.records.assign(**{name: extension(pa.array(made, TEXT))})).reject(
+            mask,
+            error_type="mapping",
+            message=[f"{fault.field}: {fault.reason}" for fault in told],
+            field=[fault.field for fault in told],
+            rule="lines",
+            details=[orjson.dumps({"waits_for": f.waits_for} if f.waits_for else {}).decode() for f in told],
+        )
+    return batch
+
+
+def _parents(run: Run, scope: Scope, name: str, fields: tuple[Field, ...], every: list[dict[str, Any]]) -> dict[str, Any]:
+    """Field of a line → its reference and the ERP ids of the parents that are linked."""
+    found = {}
+    for field in fields:
+        reference = run.mapping.references.get(f"{name}.{field.name}")
+        if reference is not None:
+            ids = sorted({str(line[field.name]) for line in every if line.get(field.name) is not None})
+            known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, ids)
+            found[field.name] = (reference, known)
+    return found
+
+
+def _canonical(
+    found: list[dict[str, Any]], name: str, lines: Lines, fields: tuple[Field, ...], parents: dict[str, Any]
+) -> str:
+    made = []
+    for line in found:
+        texts: dict[str, str | None] = {}
+        for field in fields:
+            value, place = line.get(field.name), f"{name}.{field.name}"
+            if field.name in parents and value is not None:
+                reference, known = parents[field.name]
+                if str(value) not in known:
+                    waits = {"erp_entity": reference.erp_entity, "external_id": str(value)}
+                    sentence = f"the {reference.erp_entity} is not linked yet; this heals itself once that one is synced."
+                    raise Unfit(place, sentence, waits)
+                value = known[str(value)]
+            texts[field.name] = _text(value, field, place)
+            if value is None and not field.nullable:
+                raise Unfit(place, "a line has no value; correct the record where it comes from.")
+        made.append(texts)
+    keys = [line[lines.key] for line in made] if lines.key else []
+    if None in keys or len(set(keys)) < len(keys):
+        raise Unfit(f"{name}.{lines.key}", "two lines have the same key, or one has none; correct the record.")
+    return _written(made, lines)
+
+
+def _text(value: Any, field: Field, place: str) -> str | None:
+    """Canonical text of one value of a line."""
+    if value is None:
+        return None
+    try:
+        if field.type is FieldType.DECIMAL:
+            exact = Decimal(str(value)).quantize(Decimal(1).scaleb(-field.scale), ROUND_HALF_EVEN, _EXACT)
+            return format(abs(exact) if exact == 0 else exact, "f")
+        if field.type is FieldType.INTEGER:
+            if Decimal(str(value)) != int(Decimal(str(value))):
+                raise ValueError
+            return str(int(Decimal(str(value))))
+    except (InvalidOperation, ValueError, OverflowError):
+        raise Unfit(place, f"a line's value is no {field.type.value}; correct the mapping or the record.") from None
+    if field.type is FieldType.BOOLEAN:
+        return "true" if value in (True, "true") else "false"
+    return str(value)
+
+
+def merge_lines(run: Run, batch: Batch, state: Sides, merged: Merged, contested: Bools) -> tuple[Batch, Merged]:
+    """Where both sides changed a document's lines: what is written is the merged list, and B becomes X all the same, so that
+    the ERP's edits of lines stay edits of its own."""
+    names = [field.name for field in run.fields]
+    write, clash = merged.write.copy(), merged.clash.copy()
+    for name, (lines, _) in run.lines.items():
+        at = names.index(name)
+        rows = np.flatnonzero(contested[:, at] & merged.said[:, at])
+        if lines.key is None or not len(rows):
+            continue
+        values = array(batch.records[name]).to_pylist()
+        for row in rows:
+            sides = [_by_key(side[name].iloc[row], lines.key) for side in (state.external, state.erp, state.base)]
+            lists, torn = _merged(*sides, external_wins=_external_wins(run, state, int(row), at))
+            clash[row, at] = torn
+            if torn:
+                continue
+            values[row] = _written(lists, lines)
+            write[row, at] = values[row] != state.erp[name].iloc[row]
+        batch = replace(batch, records=batch.records.assign(**{name: extension(pa.array(values, TEXT))}))
+    return batch, Merged(write, clash, merged.said)
+
+
+def _external_wins(run: Run, state: Sides, row: int, at: int) -> bool | None:
+    """Who wins a clash inside a line; None: a person decides."""
+    strategy = run.policies[at].strategy
+    if strategy is ConflictStrategy.MANUAL:
+        return None
+    if strategy is ConflictStrategy.LAST_WRITE_WINS:
+        return bool(state.external_at[row] > state.erp_at[row, at])
+    return strategy is ConflictStrategy.SOURCE_WINS
+
+
+def _by_key(text: object, key: str) -> dict[str, Line]:
+    found = parse_json(text) if isinstance(text, str) else []
+    return {str(line[key]): line for line in found}
+
+
+def _merged(
+    x: dict[str, Line], e: dict[str, Line], b: dict[str, Line], *, external_wins: bool | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The merged lines, and whether a clash is left that nobody may decide."""
+    made, torn = [], False
+    for key in dict.fromkeys([*x, *e]):
+        ours, theirs, base = e.get(key), x.get(key), b.get(key)
+        if base is not None and (ours is None or theirs is None):
+            kept = ours if theirs is None else theirs
+            if kept == base:
+                continue  # deleted on one side, untouched on the other
+            torn |= external_wins is None
+            if (theirs is not None) == bool(external_wins):
+                made.append(dict(kept or {}))
+            continue
+        if ours is None or theirs is None:
+            made.append(dict(ours or theirs or {}))
+            continue
+        line = {}
+        for name in theirs:
+            new, old, was = theirs[name], ours.get(name), (base or {}).get(name)
+            both = new != old and (base is None or (new != was and old != was))
+            torn |= both and external_wins is None
+            line[name] = new if (both and external_wins) or (not both and new != was) else old
+        made.append(line)
+    return made, torn
