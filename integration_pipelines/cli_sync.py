@@ -14,8 +14,9 @@ from integration_pipelines import cli_output
 from integration_pipelines.settings import load
 
 if TYPE_CHECKING:
-    from integration_pipelines.store.database import Database
+    from integration_pipelines.store.database import Database, Scope
     from integration_pipelines.store.installation import Installation
+    from integration_pipelines.store.mappings import MappingRow
 
 TENANT = click.option("--tenant", "tenant_name", help="Whose; needed when there are several tenants.")
 JSON = click.option("--json", "json", is_flag=True, help="For programs.")
@@ -143,34 +144,33 @@ def mapping_store(file: Path, tenant_name: str | None) -> None:
     \b
     integration mapping store mappings/salesforce/account-customer.yaml
     """
-    from integration_pipelines.store import mappings
-
-    definition = checked_mapping(file.read_text(encoding="utf-8"), file.name)
-    rules, functions = definition.to_json()
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        row = mappings.store(
-            scope,
-            mapping_name=definition.mapping_name,
-            source_entity=definition.source_entity,
-            target_entity=definition.target_entity,
-            mappings=rules,
-            transformation_functions=functions,
-            actor="cli",
-        )
+        row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "cli")
     click.echo(f"Mapping {row.id}: {row.mapping_name}, version {row.version}.")
 
 
-def checked_mapping(text: str, name: str) -> Any:
-    """A mapping definition that fits the ERP's catalogue. Raises ConfigurationError naming the line."""
+def store_mapping(scope: "Scope", text: str, name: str, actor: str) -> "MappingRow":
+    """Store a mapping, written as YAML, as the next version of its name, once it fits the ERP's catalogue. Raises
+    ConfigurationError naming the line; `name` is the file's."""
     from connector_resources.catalogue import load_catalogue
     from integration_pipelines.steps.mapping import check, parse_yaml
+    from integration_pipelines.store import mappings
 
     definition = parse_yaml(text, name)
     entities = {key: stored.entity for key, stored in load_catalogue(load().erp_catalogue).items()}
     if definition.target_entity not in entities:
         raise ConfigurationError(f"{name}: the ERP has no entity '{definition.target_entity}'.")
     check(definition, entities[definition.target_entity], None, entities)
-    return definition
+    rules, functions = definition.to_json()
+    return mappings.store(
+        scope,
+        mapping_name=definition.mapping_name,
+        source_entity=definition.source_entity,
+        target_entity=definition.target_entity,
+        mappings=rules,
+        transformation_functions=functions,
+        actor=actor,
+    )
 
 
 @click.group()

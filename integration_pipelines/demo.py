@@ -25,10 +25,10 @@ import httpx
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox import Sandbox
 from integration_pipelines import cli_output
-from integration_pipelines.cli_sync import checked_mapping, progress
+from integration_pipelines.cli_sync import progress, store_mapping
 from integration_pipelines.orchestration.launch import dagster_instance, run_now
 from integration_pipelines.settings import VARIABLES, Settings, load
-from integration_pipelines.store import connectors, history, ledger, links, mappings, syncs, tenants
+from integration_pipelines.store import connectors, history, ledger, links, syncs, tenants
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import Installation, migrate_all, open_installation
 
@@ -111,17 +111,7 @@ def _set(opened: ExitStack, sandbox: Sandbox, installation: Installation) -> Sta
         )
         for name, seed in _SEEDS.items():
             file = resources.files("mappings") / "salesforce" / f"{seed}.yaml"
-            definition = checked_mapping(file.read_text(encoding="utf-8"), file.name)
-            rules, functions = definition.to_json()
-            row = mappings.store(
-                scope,
-                mapping_name=definition.mapping_name,
-                source_entity=definition.source_entity,
-                target_entity=definition.target_entity,
-                mappings=rules,
-                transformation_functions=functions,
-                actor="demo",
-            )
+            row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "demo")
             made.append(syncs.create(scope, connector_id=connector.id, name=name, mapping_id=row.id, actor="demo"))
     instance = opened.enter_context(dagster_instance(installation))
     return Stage(sandbox, database, instance, tenant, made)

@@ -25,11 +25,17 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not under pytest's own folder: another pytest that starts takes away the right to pass through it, which a server that
+    runs as an account of its own needs."""
+    with tempfile.TemporaryDirectory(prefix="integration-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`.
-
-    Not under pytest's folder: another pytest that starts takes away the right to pass through it."""
+    """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`."""
     with tempfile.TemporaryDirectory(prefix="integration-") as folder, Embedded(Path(folder) / "home") as embedded:
         home = Path(folder) / "home"
         url = create_database(embedded.url, "template_store")

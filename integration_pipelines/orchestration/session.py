@@ -1,7 +1,8 @@
 """One run's session: the store, the two sides, and the locks that the run's process holds for as long as it lives."""
 
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from integration_pipelines.orchestration.resources import ConnectorResource, Erp
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.mapping import compile_mapping, from_json
 from integration_pipelines.steps.run import Run
-from integration_pipelines.store import connectors, history, mappings, rejects, syncs
+from integration_pipelines.store import connectors, history, mappings, rejects, syncs, turns
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.installation import open_installation
 from integration_pipelines.store.staging import Staging
@@ -23,6 +24,9 @@ from integration_pipelines.store.syncs import SyncConfig
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+LONGEST_TURN = timedelta(minutes=10)
 
 
 class Busy(RetryableError):
@@ -93,7 +97,21 @@ class Session:
                 sentence = f"{str(problem).rstrip('.')}. Bring the field back, or store a mapping that does without it."
                 raise MappingOutdated(sentence) from None
             self._run = Run(self.database, self.tenant, config, mapping, external, source, erp, target, utc_now, self.attempt)
+            if self.attempt is not None:
+                self._let_parents_go_first(self._run)
         return self._run
+
+    def _let_parents_go_first(self, run: Run) -> None:
+        """Wait for syncs of the same connector into entities that this one refers to. Not for ever: a child whose parent is
+        missing in the end is set aside, and heals itself."""
+        parents = {reference.erp_entity for reference in run.mapping.references.values()} - {run.config.erp_entity}
+        until = utc_now() + LONGEST_TURN
+        while parents and utc_now() < until:
+            history.sweep(self.database, utc_now())
+            with self.database.tenant(self.tenant) as scope:
+                if not turns.ahead(scope, run.config, parents, utc_now()):
+                    return
+            time.sleep(1)
 
     def _open(self, config: SyncConfig, connector_revision: int, ids: RunIds) -> None:
         """The pair's lock first (one run at a time for each pair), then the history row under a lock of its own."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from notebook import CLIENT_MAPPING, World, make_world
+from notebook import CLIENT_MAPPING, World, fill, make_world
 
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.settings import Settings
@@ -13,14 +13,6 @@ from integration_pipelines.steps.load import load
 from integration_pipelines.store.database import Database
 
 CREATED = {"create": 2}
-
-
-def fill(world: World) -> World:
-    world.book.write_note(
-        "Client", "C1", Name="Ada Ltd", Number="001", Email="ada@example.org", Phone="1", Revenue=Decimal("10.50")
-    )
-    world.book.write_note("Client", "C2", Name="Bela GmbH", Number="002", Email=None, Phone="2", Revenue=None)
-    return world
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Inbound sync: deletions, the brake, references and documents that are closed."""
 
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from notebook import PERSON_MAPPING, World, make_world
+from notebook import PERSON_MAPPING, World, fill, make_world
 
 from connector_resources.errors import BrakePulled
 from integration_pipelines.model import SyncStatus
@@ -14,14 +13,6 @@ from integration_pipelines.store import syncs
 from integration_pipelines.store.database import Database
 
 CREATED = {"create": 2}
-
-
-def fill(world: World) -> World:
-    world.book.write_note(
-        "Client", "C1", Name="Ada Ltd", Number="001", Email="ada@example.org", Phone="1", Revenue=Decimal("10.50")
-    )
-    world.book.write_note("Client", "C2", Name="Bela GmbH", Number="002", Email=None, Phone="2", Revenue=None)
-    return world
 
 
 @pytest.fixture

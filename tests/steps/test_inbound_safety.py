@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from notebook import CLIENT_MAPPING, Notebook, World, make_world, money, now
+from notebook import CLIENT_MAPPING, Notebook, World, fill, make_world, now, phone
 
 from connector_resources.contract import Entity, Field, FieldType, Page, Window
 from connector_resources.errors import NetworkError
@@ -20,20 +20,9 @@ from integration_pipelines.steps.preview import preview
 from integration_pipelines.store.database import Database
 
 
-def fill(world: World) -> World:
-    world.book.write_note("Client", "C1", Name="Ada", Number="001", Email="ada@example.org", Phone="1", Revenue=money("10.50"))
-    world.book.write_note("Client", "C2", Name="Bela", Number="002", Email=None, Phone="2", Revenue=None)
-    return world
-
-
 @pytest.fixture
 def world(database: Database, settings: Settings) -> World:
     return fill(make_world(database, settings))
-
-
-def phone(world: World, number: str = "001") -> Any:
-    found = world.rows("SELECT phone FROM erp.customer WHERE customer_number = :n", n=number)
-    return found[0]["phone"] if found else "gone"
 
 
 def position(world: World) -> datetime:

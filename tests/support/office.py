@@ -9,10 +9,10 @@ from uuid import UUID
 import dagster as dg
 
 from connector_resources.sandbox import Sandbox
-from integration_pipelines.cli_sync import checked_mapping
+from integration_pipelines.cli_sync import store_mapping
 from integration_pipelines.orchestration.launch import Finished, bury_dead_runs, run_now
 from integration_pipelines.settings import Settings
-from integration_pipelines.store import connectors, mappings, syncs, tenants
+from integration_pipelines.store import connectors, syncs, tenants
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import open_installation
 
@@ -82,23 +82,9 @@ def furnish(
             user=tenants.first_user(scope),
         )
         for entity, text in texts.items():
-            row = store_mapping(scope, text)
+            row = store_mapping(scope, text, "test.yaml", "test")
             made[entity] = syncs.create(scope, connector_id=connector.id, name=entity, mapping_id=row.id, actor="test", **sync)
     return Office(settings, database, sandbox, instance, tenant, connector.id, made)
-
-
-def store_mapping(scope: Any, text: str) -> mappings.MappingRow:
-    definition = checked_mapping(text, "test.yaml")
-    rules, functions = definition.to_json()
-    return mappings.store(
-        scope,
-        mapping_name=definition.mapping_name,
-        source_entity=definition.source_entity,
-        target_entity=definition.target_entity,
-        mappings=rules,
-        transformation_functions=functions,
-        actor="test",
-    )
 
 
 def every_file(folder: Path) -> list[Path]:
