@@ -31,12 +31,12 @@ from integration_pipelines.store.database import Scope
 
 def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
     """Plan of tombstones whose record is linked."""
-    merged = np.asarray(pc.is_valid(array(batch.marks["merged_into"])))
+    merged = _undecided_merges(run, scope, batch, pairs)
     into = array(batch.marks["merged_into"]).to_pylist()
     batch = batch.reject(
         merged,
         error_type="conflict",
-        message="It was merged into another record over there; decide which of the two ERP records stays.",
+        message="It was merged into another record over there; deactivate or delete the ERP record that does not stay.",
         rule="merge",
         details=[json.dumps({"merged_into": winner}) for winner, lost in zip(into, merged, strict=True) if lost],
     )
@@ -51,6 +51,18 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
     if len(batch):
         parts.append(_tombstones(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index)))
     return concat(parts)
+
+
+def _undecided_merges(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Bools:
+    """Records that were merged into another one, and whose ERP record still counts: a person must decide which one stays."""
+    merged = np.asarray(pc.is_valid(array(batch.marks["merged_into"])))
+    if not merged.any():
+        return merged
+    erp = erp_side(run, scope, list(pairs["erp_id"][merged]))
+    flag = run.target.active
+    off = {str(i) for i in erp.texts.index if flag is not None and erp.texts[flag].loc[i] == "false"}
+    counts = set(map(str, erp.texts.index)) - off
+    return np.asarray(merged & np.array([str(erp_id) in counts for erp_id in pairs["erp_id"]], dtype=bool))
 
 
 def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,12 +77,14 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     same &= linked & np.asarray(known["state"].isin(["active", "deleted"]), dtype=bool) & ~deleted
     parts = [_skipped(run, batch.take(same | (deleted & ~linked)))]
     changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
-    if changed.any():
-        part = _alone(batch.take(changed))
-        parts.append(_paired(run, scope, part, sides.pairs_of(found, part.records.index), prints))
     if gone.any():
         part = _alone(batch.take(gone))
         parts.append(deletes.plan(run, scope, part, sides.pairs_of(found, part.records.index)))
+    if changed.any():
+        part = _without_winners(run, scope, _alone(batch.take(changed)), parts[-1].rejected)
+        parts.append(_skipped(run, part.take(np.zeros(len(part), dtype=bool))))  # carries those that wait
+        if len(part):
+            parts.append(_paired(run, scope, _alone(part), sides.pairs_of(found, part.records.index), prints))
     if new.any():
         part, candidates = meeting.match(run, scope, _alone(batch.take(new)))
         met = np.array([not missing(erp_id) for erp_id in candidates["erp_id"]], dtype=bool)
@@ -89,6 +92,18 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
         if met.any():
             parts.append(_paired(run, scope, _alone(part.take(met)), candidates[met], prints))
     return concat(parts)
+
+
+def _without_winners(run: Run, scope: Scope, batch: Batch, rejected: pd.DataFrame) -> Batch:
+    """Without records into which another linked one was merged, until a person has decided which of the ERP records stays."""
+    now = {orjson.loads(details).get("merged_into") for details in rejected["details"]}
+    winners = now | set(links.merge_winners(scope, run.pair, list(batch.records.index)))
+    return batch.reject(
+        np.asarray(batch.records.index.astype(object).isin(winners), dtype=bool),
+        error_type="conflict",
+        message="Another record was merged into it over there; deactivate or delete the ERP record that does not stay.",
+        rule="merge",
+    )
 
 
 def _alone(batch: Batch) -> Batch:

@@ -59,6 +59,17 @@ def claimed(scope: Scope, pair: Pair, digests: Sequence[bytes]) -> Mapping[bytes
     return {bytes(row["match_digest"]): row["external_id"] for row in rows}
 
 
+def merge_winners(scope: Scope, pair: Pair, external_ids: Sequence[str]) -> list[str]:
+    """Those of these external records into which another one was merged that still waits for a person."""
+    return list(
+        scope.run(
+            f"SELECT DISTINCT merged_into FROM identity_links WHERE {_PAIR} AND state = 'parked' AND merged_into = ANY(:ids)",
+            ids=list(external_ids),
+            **pair.values(),
+        ).scalars()
+    )
+
+
 def parents(
     scope: Scope, connector_id: int, erp_entity: str, external_entity: str | None, external_ids: Sequence[str]
 ) -> Mapping[str, str]:

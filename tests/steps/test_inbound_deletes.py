@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from notebook import PERSON_MAPPING, World, fill, make_world
+from notebook import PERSON_MAPPING, World, fill, make_world, phone
 
 from connector_resources.errors import BrakePulled
 from integration_pipelines.model import SyncStatus
@@ -89,6 +89,21 @@ class TestDeletes:
         world.book.write_note("Client", "C1", Phone="9")
         world.sync()
         assert len(world.customers()) == count
+
+    def test_a_merge_over_there_parks_both_pairs_until_one_erp_record_is_given_up(self, world: World) -> None:
+        world.sync()
+        world.book.write_note("Client", "C2", Phone="merged")
+        world.book.remove("Client", "C1", merged_into="C2")
+        counts, _ = world.sync()
+        assert (counts.actions, counts.failed, phone(world, "002")) == ({}, 2, "2")
+        world.book.write_note("Client", "C2", Phone="later")
+        counts, _ = world.sync()
+        assert (counts.actions, counts.failed, phone(world, "002")) == ({}, 2, "2")
+        assert world.rows("SELECT DISTINCT state FROM identity_links") == [{"state": "parked"}]
+        world.change("UPDATE erp.customer SET active = false WHERE customer_number = '001'")
+        world.sync()
+        world.sync()
+        assert (world.errors(), phone(world, "002"), ada(world)["active"]) == ([], "later", False)
 
     def test_a_merge_over_there_parks_the_pair(self, world: World) -> None:
         world.sync()
