@@ -245,7 +245,7 @@ class TestSetAside:
         world.book.write_note("Client", "C3", Name="y" * 81)
         world.sync()
         assert len(world.errors()) == 2
-        world.book.write_note("Client", "C1", Name="Ada")
+        world.book.write_note("Client", "C1", Name="Ada Ltd")
         world.book.remove("Client", "C3")
         counts, _ = world.sync()
         assert (counts.skipped, world.errors()) == (3, [])
