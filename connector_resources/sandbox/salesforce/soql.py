@@ -126,28 +126,28 @@ class _Builder(Transformer[Token, Any]):
 
     # Values. LIKE needs the raw text of a string, because \% differs from %: it is unescaped in two steps.
 
-    def STRING(self, token: Token) -> Value:  # noqa: N802 - named by the grammar
+    def STRING(self, token: Token) -> Value:
         return Value("string", str(token))
 
-    def NUMBER(self, token: Token) -> Value:  # noqa: N802
+    def NUMBER(self, token: Token) -> Value:
         return Value("number", float(token) if re.search("[.eE]", token) else int(token))
 
-    def DATETIME(self, token: Token) -> Value:  # noqa: N802
+    def DATETIME(self, token: Token) -> Value:
         try:
             return Value("datetime", instant_text(instant_of(token.upper()).astimezone(UTC)))
         except ValueError:
             raise refusal(self.text, token.start_pos or 0, "MALFORMED_QUERY", f"Invalid date value: {token}") from None
 
-    def DATE(self, token: Token) -> Value:  # noqa: N802
+    def DATE(self, token: Token) -> Value:
         return Value("date", str(token))
 
-    def NULL(self, _: Token) -> Value:  # noqa: N802
+    def NULL(self, _: Token) -> Value:
         return Value("null", None)
 
-    def BOOLEAN(self, token: Token) -> Value:  # noqa: N802
+    def BOOLEAN(self, token: Token) -> Value:
         return Value("boolean", token.lower() == "true")
 
-    def PERIOD(self, token: Token) -> Value:  # noqa: N802
+    def PERIOD(self, token: Token) -> Value:
         return Value("period", token.upper())
 
     # Conditions
