@@ -50,9 +50,21 @@ def require_version(connection: sa.Connection, url: str) -> None:
 
 
 def require_migrated(connection: sa.Connection, url: str) -> None:
-    """Raises ConfigurationError when the tables are missing."""
+    """Raises ConfigurationError when the tables are missing, or are those of another release."""
     if connection.exec_driver_sql("SELECT to_regclass('public.sync_record_changes')").scalar() is None:
         raise ConfigurationError(f"The tables are missing in {shown(url)}. Run `integration migrate`.")
+    readable = connection.exec_driver_sql("SELECT has_table_privilege('public.alembic_version', 'SELECT')").scalar()
+    found, wanted = (_revision(connection) or "") if readable else "0001", _newest()
+    if found != wanted:
+        older = found < wanted
+        way = "Run `integration migrate`" if older else "Use that release, or newer"
+        what = "an older" if older else "a newer"
+        raise ConfigurationError(f"The tables in {shown(url)} are of {what} release (revision {found}, here {wanted}). {way}.")
+
+
+def _newest() -> str:
+    """The revision that this release works with, without importing alembic."""
+    return max(path.name[:4] for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
 
 
 def create_database(url: str, name: str) -> str:

@@ -128,6 +128,7 @@ inbox = sa.Table(
     Column("connector_id", BigInteger, nullable=False),
     text("external_entity", 255),
     text("external_id", 255),
+    text("erp_entity", 255),
     Column("webhook_event_id", BigInteger, nullable=True),
     Column("sync_history_id", BigInteger, nullable=True),
     text("status", 20, default="pending"),
@@ -136,7 +137,11 @@ inbox = sa.Table(
     within("connector_id", "connectors"),
     within("webhook_event_id", "webhook_events", "CASCADE"),
     within("sync_history_id", "sync_history"),
-    sa.Index("idx_inbox_open", "tenant_id", "connector_id", "external_entity", postgresql_where=sa.text("status <> 'done'")),
+    sa.Index(
+        "idx_inbox_open",
+        *("tenant_id", "connector_id", "external_entity", "erp_entity"),
+        postgresql_where=sa.text("status <> 'done'"),
+    ),
 )
 
 outbox = sa.Table(

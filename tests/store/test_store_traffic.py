@@ -142,22 +142,12 @@ def world(database: Database, settings: Settings) -> World:
     return make_world(database, settings)
 
 
-def waiting(world: World, *ids: str, entity: str = "Client") -> None:
-    for record in ids:
-        world.change(
-            "INSERT INTO inbox (tenant_id, connector_id, external_entity, external_id) VALUES (:t, :c, :e, :i)",
-            t=world.tenant,
-            c=world.connector_id,
-            e=entity,
-            i=record,
-        )
-
-
 def test_a_run_claims_the_waiting_ids_of_its_pair_each_once(world: World) -> None:
-    waiting(world, "C1", "C2", "C1")
-    waiting(world, "P1", entity="Person")
     pair = Pair(world.connector_id, "Client", "customer")
     with world.database.tenant(world.tenant) as scope:
+        assert inbox.arrived(scope, world.connector_id, "Client", ["C1", "C2"]) == 2
+        assert inbox.arrived(scope, world.connector_id, "Client", ["C1"]) == 1
+        assert inbox.arrived(scope, world.connector_id, "Person", ["P1"]) == 0  # no sync reads it
         assert sorted(inbox.claim(scope, pair, None)) == ["C1", "C2"]
         attempt = history.open_attempt(scope, world.config, 1, uuid4(), None, datetime.now(UTC))
         assert sorted(inbox.claim(scope, pair, attempt)) == ["C1", "C2"]
@@ -169,8 +159,27 @@ def test_a_run_claims_the_waiting_ids_of_its_pair_each_once(world: World) -> Non
         ("C1", "claimed", attempt.id),
         ("C2", "claimed", attempt.id),
         ("C1", "claimed", attempt.id),
-        ("P1", "pending", None),
     ]
+
+
+def test_two_syncs_of_one_external_entity_do_not_take_each_others_events(world: World) -> None:
+    """One partner over there may be a customer and a vendor here."""
+    world.change(
+        """INSERT INTO sync_configurations (tenant_id, connector_id, sync_name, source_entity, target_entity, sync_direction,
+               sync_mode, field_mappings)
+           SELECT tenant_id, connector_id, 'Vendors', source_entity, 'vendor', sync_direction, sync_mode, field_mappings
+           FROM sync_configurations WHERE id = :id""",
+        id=world.config.id,
+    )
+    customers, vendors = (Pair(world.connector_id, "Client", entity) for entity in ("customer", "vendor"))
+    with world.database.tenant(world.tenant) as scope:
+        assert inbox.arrived(scope, world.connector_id, "Client", ["C1", "C1"]) == 2
+        attempt = history.open_attempt(scope, world.config, 1, uuid4(), None, datetime.now(UTC))
+        assert inbox.claim(scope, customers, attempt) == ["C1"]
+        assert inbox.claim(scope, vendors, None) == ["C1"]
+        history.complete(scope, world.config, attempt, datetime.now(UTC))
+        assert inbox.claim(scope, customers, None) == []
+        assert inbox.claim(scope, vendors, None) == ["C1"]
 
 
 def months(database: Database) -> list[str]:
