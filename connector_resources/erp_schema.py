@@ -118,12 +118,22 @@ def _table(entity: CatalogueEntity) -> Iterator[str]:
             continue
         yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {_column(entity, field)} {_type(entity, field)}"
         if field.unique:
-            index = quoted(f"{entity.table}_{field.name}_key")
-            yield f"CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} (tenant_id, {_column(entity, field)})"
+            yield _unique(entity, field)
     if entity.entity.modified == "updated_at":
         yield f"CREATE INDEX IF NOT EXISTS {quoted(entity.table + '_updated')} ON {table} (tenant_id, updated_at)"
         yield f"DROP TRIGGER IF EXISTS touch ON {table}"
         yield f"CREATE TRIGGER touch BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION erp.touch()"
+
+
+def _unique(entity: CatalogueEntity, field: Field) -> str:
+    """A constraint that is checked after each statement, not after each row: two records may swap their numbers in one."""
+    table, name = table_name(entity), f"{entity.table}_{field.name}_key"
+    return f"""DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = '{name}' AND conrelid = '{table}'::regclass) THEN
+            DROP INDEX IF EXISTS erp.{quoted(name)};
+            ALTER TABLE {table} ADD CONSTRAINT {quoted(name)} UNIQUE (tenant_id, {_column(entity, field)}) DEFERRABLE;
+        END IF;
+    END $$"""
 
 
 def _type(entity: CatalogueEntity, field: Field) -> str:

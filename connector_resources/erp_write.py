@@ -1,13 +1,15 @@
 """Writing to the ERP's tables: one statement for each action of a batch, whatever its size.
 
 A batch that the database refuses (a duplicate number, a missing parent, a value out of range) is halved until the refused
-records stand alone; all others are written.
+records stand alone; all others are written. Those that were refused for a unique value are tried once more together, less the
+ones whose value is held by a record that keeps it: they may swap values where the ERP's constraint is deferrable.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import DBAPIError
 
 from connector_resources.catalogue import CatalogueEntity
@@ -40,6 +42,8 @@ def write(connection: sa.Connection, erp: "Erp", stored: CatalogueEntity, change
         rows = steps.index[steps["action"] == action]
         if len(rows):
             writing.apply(action, rows)
+            if len(rows) > 1 and len(free := writing.free_to_swap()):
+                writing.apply(action, free)
     if erp.place.apart:
         _remember(connection, erp, changes, outcomes)
     return outcomes
@@ -63,6 +67,7 @@ class _Writing:
         self.outcomes = outcomes
         self.written = changes.written[[name for name in changes.written.columns if not lines_named(stored, str(name))]]
         self.version = version(stored, erp.catalogue)
+        self.collided: dict[Any, str] = {}  # record → the unique constraint that refused it
 
     def apply(self, action: str, rows: "pd.Index[Any]") -> None:
         """Write these rows; where the database refuses them, halve until the guilty ones stand alone."""
@@ -77,10 +82,45 @@ class _Writing:
             self.outcomes.loc[rows, ["outcome", "version"]] = [Outcome.MOVED.value, None]  # what was done is undone
             if len(rows) == 1:
                 self.outcomes.loc[rows, ["outcome", "message"]] = [Outcome.REFUSED.value, self.reason(refusal)]
+                if isinstance(refusal.orig, UniqueViolation) and action == "update":
+                    self.collided[rows[0]] = str(refusal.orig.diag.constraint_name)
                 return
             middle = len(rows) // 2
             self.apply(action, rows[:middle])
             self.apply(action, rows[middle:])
+
+    def free_to_swap(self) -> "pd.Index[Any]":
+        """Of the collided records those whose new value nobody holds but others of them that are free to give it up."""
+        ids = self.outcomes["id"].astype(str)
+        free = {ids[row] for row in self.collided}
+        holders = [pair for name in set(self.collided.values()) for pair in self.holders(name)]
+        while blocked := {row for row, holder in holders if row in free and holder not in free}:
+            free -= blocked
+        rows = self.changes.steps.index
+        return rows[[row in self.collided and ids[row] in free for row in rows]]
+
+    def holders(self, constraint: str) -> list[tuple[str, str]]:
+        """Collided record and the record that holds what it wants, by their ids."""
+        rows = self.changes.steps.index[[self.collided.get(row) == constraint for row in self.changes.steps.index]]
+        statement = """SELECT a.attname FROM pg_constraint c CROSS JOIN unnest(c.conkey) AS k (n)
+                       JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n
+                       WHERE c.conrelid = to_regclass(:table) AND c.conname = :name"""
+        values = {"table": self.table, "name": constraint}
+        columns = list(self.connection.execute(sa.text(statement), values).scalars())
+        field_of = {column: field for field, column in self.stored.columns.items()}
+        fields = [field_of[column] for column in columns if field_of.get(column) in self.written.columns]
+        self.stage(rows, fields, masks=True)
+        wanted = [
+            f"CASE WHEN s.{quoted('write ' + field_of[c])} THEN {self.value(field_of[c])} ELSE r.{quoted(c)} END"
+            if field_of.get(c) in fields else f"r.{quoted(c)}"
+            for c in columns
+        ]  # fmt: skip
+        same = " AND ".join(f"t.{quoted(c)} = {value}" for c, value in zip(columns, wanted, strict=True)) or "false"
+        key = self.column(self.key)
+        pairs = f"""SELECT r.{key}::text, t.{key}::text FROM pg_temp.erp_write s
+                    JOIN {self.table} r ON r.{key} = s.{quoted(self.key)}
+                    JOIN {self.table} t ON {same} AND t.{key} <> r.{key}"""
+        return [(row[0], row[1]) for row in self.connection.execute(sa.text(pairs))]
 
     def create(self, rows: "pd.Index[Any]") -> None:
         written = self.written.loc[rows]

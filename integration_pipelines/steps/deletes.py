@@ -22,8 +22,8 @@ from integration_pipelines.model import (
     missing,
     plan_frame,
 )
+from integration_pipelines.steps.base import Base, Bools, differs
 from integration_pipelines.steps.meeting import created
-from integration_pipelines.steps.merge import Bools, differs
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base
 from integration_pipelines.store.database import Scope
@@ -66,8 +66,8 @@ def _undecided_merges(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame)
 
 
 def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:
-    base, known = known_base(run, scope, pairs)
-    changed = known & differs(erp.texts, base)
+    base = known_base(run, scope, pairs)
+    changed = base.known & differs(erp.texts, base.erp)
     if run.target.active and run.config.delete_policy is DeletePolicy.DEACTIVATE:
         at = erp.texts.columns.get_loc(run.target.active)
         changed[:, at] &= np.asarray(pc.fill_null(pc.not_equal(array(erp.texts[run.target.active]), "false"), True))
@@ -87,7 +87,7 @@ def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: 
         rule="immutable",
     )
     left = stays & ~posted
-    return _removed(run, batch, pairs[left], erp.take(left), base[left], known[left], keeps[left])
+    return _removed(run, batch, pairs[left], erp.take(left), base.take(left), keeps[left])
 
 
 def _against_edits(
@@ -108,9 +108,7 @@ def _against_edits(
     return edited & ~(later | ~changed).all(axis=1), nothing
 
 
-def _removed(
-    run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: pd.DataFrame, known: Bools, keeps: Bools
-) -> Batch:
+def _removed(run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: Base, keeps: Bools) -> Batch:
     names = [f.name for f in run.fields]
     written = np.zeros((len(batch), len(names)), dtype=bool)
     action = np.full(len(batch), Change.SKIP.value, dtype=object)
@@ -122,11 +120,11 @@ def _removed(
         clear = ~keeps & ~np.asarray(pc.fill_null(pc.equal(array(erp.texts[flag]), "false"), False))
         written[clear, at] = True
         action[clear] = Change.UPDATE.value
-        records, base = records.copy(), base.copy()
-        records[flag] = extension(pa.array(np.zeros(len(batch), dtype=bool)))
-        base[flag] = extension(pc.if_else(pa.array(~keeps), "false", array(base[flag])))
-        known = known.copy()
+        records = records.assign(**{flag: extension(pa.array(np.zeros(len(batch), dtype=bool)))})
+        known = base.known.copy()
         known[~keeps, at] = True
+        off = {flag: extension(pc.if_else(pa.array(~keeps), "false", array(base.erp[flag])))}
+        base = Base(base.external.assign(**off), base.erp.assign(**off), known)
     planned = plan_frame(
         batch.records.index,
         action=action,
@@ -136,7 +134,7 @@ def _removed(
         state="deleted",
         erp_id=pairs["erp_id"],
         erp_version=array(erp.marks["version"]).to_pylist(),
-        base=rows_json(base, known),
+        base=base.json(),
         before=rows_json(erp.texts),
         match_digest=pairs["match_digest"],
     )

@@ -16,7 +16,8 @@ import pyarrow as pa
 from connector_resources.contract import Field, FieldType, Lines
 from integration_pipelines.canonical import TEXT, array, extension, json_text, parse_json, per_unique
 from integration_pipelines.model import Batch, ConflictStrategy
-from integration_pipelines.steps.merge import Bools, Merged, Sides
+from integration_pipelines.steps.base import Base, Bools
+from integration_pipelines.steps.merge import Merged, Sides
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import links
 from integration_pipelines.store.database import Scope
@@ -135,9 +136,11 @@ def _text(value: Any, field: Field, place: str) -> str | None:
     return str(value)
 
 
-def merge_lines(run: Run, batch: Batch, state: Sides, merged: Merged, contested: Bools) -> tuple[Batch, Merged]:
-    """Where both sides changed a document's lines: what is written is the merged list, and B becomes X all the same, so that
-    the ERP's edits of lines stay edits of its own."""
+def merge_lines(
+    run: Run, batch: Batch, state: Sides, merged: Merged, contested: Bools, base: Base
+) -> tuple[Batch, Merged, Base]:
+    """Where both sides changed a document's lines: what is written is the merged list, and B (`base`: as it will be) becomes X
+    all the same, so that the ERP's edits of lines stay edits of its own."""
     names = [field.name for field in run.fields]
     write, clash = merged.write.copy(), merged.clash.copy()
     for name, (lines, _) in run.lines.items():
@@ -145,17 +148,39 @@ def merge_lines(run: Run, batch: Batch, state: Sides, merged: Merged, contested:
         rows = np.flatnonzero(contested[:, at] & merged.said[:, at])
         if lines.key is None or not len(rows):
             continue
-        values = array(batch.records[name]).to_pylist()
+        values, spelled = array(batch.records[name]).to_pylist(), array(base.erp[name]).to_pylist()
+        four = (state.external, state.erp, state.base.external, state.base.erp)
         for row in rows:
-            sides = [_by_key(side[name].iloc[row], lines.key) for side in (state.external, state.erp, state.base)]
+            sides = [_by_key(side[name].iloc[row], lines.key) for side in four]
             lists, torn = _merged(*sides, external_wins=_external_wins(run, state, int(row), at))
             clash[row, at] = torn
             if torn:
                 continue
             values[row] = _written(lists, lines)
             write[row, at] = values[row] != state.erp[name].iloc[row]
+            x, _, b, e = sides
+            old = {
+                key: {f: e[key].get(f) if t == b[key].get(f) else t for f, t in x[key].items()}
+                for key in x
+                if key in b and key in e
+            }
+            spelled[row] = _written([old.get(key, dict(line)) for key, line in x.items()], lines)
         batch = replace(batch, records=batch.records.assign(**{name: extension(pa.array(values, TEXT))}))
-    return batch, Merged(write, clash, merged.said)
+        base = replace(base, erp=base.erp.assign(**{name: extension(pa.array(spelled, TEXT))}))
+    return batch, Merged(write, clash, merged.said), base
+
+
+def respelled(base: str, erp: str, written: str, held: str, lines: Lines) -> str:
+    """The ERP's spelling of B's lines (`base`; so far `erp`) after `written` was written and the ERP holds `held`: a value
+    that was written as the external side said it is spelled as it is held now."""
+    if lines.key is None:
+        return held if written == base else erp
+    x, e, w, h = (_by_key(text, lines.key) for text in (base, erp, written, held))
+    made = []
+    for key, line in x.items():
+        now, sent, before = dict(h.get(key, {})), dict(w.get(key, {})), dict(e.get(key, line))
+        made.append({f: now[f] if f in now and sent.get(f, text) == text else before.get(f) for f, text in line.items()})
+    return _written(made, lines)
 
 
 def _external_wins(run: Run, state: Sides, row: int, at: int) -> bool | None:
@@ -174,15 +199,15 @@ def _by_key(text: object, key: str) -> dict[str, Line]:
 
 
 def _merged(
-    x: dict[str, Line], e: dict[str, Line], b: dict[str, Line], *, external_wins: bool | None
+    x: dict[str, Line], e: dict[str, Line], b: dict[str, Line], b_erp: dict[str, Line], *, external_wins: bool | None
 ) -> tuple[list[dict[str, Any]], bool]:
     """The merged lines, and whether a clash is left that nobody may decide."""
     made, torn = [], False
     for key in dict.fromkeys([*x, *e]):
-        ours, theirs, base = e.get(key), x.get(key), b.get(key)
+        ours, theirs, base, spelled = e.get(key), x.get(key), b.get(key), b_erp.get(key)
         if base is not None and (ours is None or theirs is None):
-            kept = ours if theirs is None else theirs
-            if kept == base:
+            kept, untouched = (ours, spelled) if theirs is None else (theirs, base)
+            if kept == untouched:
                 continue  # deleted on one side, untouched on the other
             torn |= external_wins is None
             if (theirs is not None) == bool(external_wins):
@@ -194,7 +219,7 @@ def _merged(
         line = {}
         for name in theirs:
             new, old, was = theirs[name], ours.get(name), (base or {}).get(name)
-            both = new != old and (base is None or (new != was and old != was))
+            both = new != old and (base is None or (new != was and old != (spelled or {}).get(name)))
             torn |= both and external_wins is None
             line[name] = new if (both and external_wins) or (not both and new != was) else old
         made.append(line)

@@ -23,8 +23,8 @@ from connector_resources.contract import Changes, Outcome
 from integration_pipelines.canonical import array, extension
 from integration_pipelines.model import Batch, Change, SyncStatus, missing
 from integration_pipelines.steps import resolve, sides
+from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.map import apply
-from integration_pipelines.steps.merge import Bools
 from integration_pipelines.steps.references import resolve_references
 from integration_pipelines.steps.run import Counts, Run
 from integration_pipelines.steps.settle import Settlement, recover, settle
@@ -217,7 +217,7 @@ def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, list[str],
     reasons = list(outcomes["message"][refused])
     rows = batch.reject(refused, error_type="validation", message=reasons, rule="erp").rejected
     moved = [str(record) for record in batch.records.index[~arrived & ~refused]]
-    return announced.arrived(arrived, list(outcomes["version"])), moved, rows
+    return announced.arrived(run, scope, arrived, list(outcomes["version"])), moved, rows
 
 
 def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:

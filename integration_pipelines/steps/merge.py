@@ -19,13 +19,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from integration_pipelines.canonical import array
 from integration_pipelines.model import ConflictStrategy
+from integration_pipelines.steps.base import Base, Bools, chosen, differs
 
-Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 Instants: TypeAlias = "np.ndarray[Any, np.dtype[np.datetime64]]"
 
 
@@ -43,16 +42,14 @@ class Sides:
     """Canonical texts of the three sides (same index, same columns) with boolean arrays of the same shape.
 
     said         the external side named the field
-    known        B knows the field
     external_at  when X was modified, one a record (NaT: unknown)
     erp_at       when E's field was last written, one a cell (NaT: unknown)
     """
 
     external: pd.DataFrame
     erp: pd.DataFrame
-    base: pd.DataFrame
+    base: Base
     said: Bools
-    known: Bools
     external_at: Instants
     erp_at: Instants
 
@@ -65,17 +62,6 @@ class Merged:
     write: Bools
     clash: Bools
     said: Bools
-
-
-def differs(left: pd.DataFrame, right: pd.DataFrame) -> Bools:
-    """Cells that are not the same; null equals null."""
-    out = np.zeros(left.shape, dtype=bool)
-    for at, name in enumerate(left.columns):
-        a, b = array(left[name]), array(right[name])
-        unequal = pc.fill_null(pc.not_equal(a, b), False)
-        one_null = pc.xor(pc.is_null(a), pc.is_null(b))
-        out[:, at] = np.asarray(pc.or_(unequal, one_null))
-    return out
 
 
 def nulls_of(records: pd.DataFrame) -> Bools:
@@ -98,9 +84,10 @@ def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
     owns = np.array([policy.external_owns for policy in policies], dtype=bool)
     said = spoken(sides.external, sides.said, policies)
     open_ = said & differs(sides.external, sides.erp)
-    external_changed = differs(sides.external, sides.base)
-    erp_changed = differs(sides.erp, sides.base)
-    both = open_ & sides.known & external_changed & erp_changed
+    known = sides.base.known
+    external_changed = differs(sides.external, sides.base.external)
+    erp_changed = differs(sides.erp, sides.base.erp)
+    both = open_ & known & external_changed & erp_changed
     with np.errstate(invalid="ignore"):
         later = sides.external_at[:, None] > sides.erp_at  # False where either is NaT
     wins, manual = np.zeros_like(said), np.zeros_like(said)
@@ -111,15 +98,14 @@ def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
             wins[:, at] = later[:, at]
         elif policy.strategy is ConflictStrategy.MANUAL:
             manual[:, at] = True
-    write = (open_ & ~sides.known & owns & ~nulls) | (open_ & sides.known & external_changed & ~erp_changed) | (both & wins)
+    write = (open_ & ~known & owns & ~nulls) | (open_ & known & external_changed & ~erp_changed) | (both & wins)
     return Merged(write, both & manual, said)
 
 
-def new_base(sides: Sides, merged: Merged) -> tuple[pd.DataFrame, Bools]:
-    """B after the merge, and which fields it knows."""
-    columns = {
-        name: pc.if_else(pa.array(merged.said[:, at]), array(sides.external[name]), array(sides.base[name]))
-        for at, name in enumerate(sides.external.columns)
-    }
-    texts = {name: pd.arrays.ArrowExtensionArray(values) for name, values in columns.items()}
-    return pd.DataFrame(texts, index=sides.external.index), sides.known | merged.said
+def new_base(sides: Sides, merged: Merged) -> Base:
+    """B after the merge. The ERP's spelling of a value that stands is kept; of one that is written it is not known yet
+    (see settle.py)."""
+    stands = sides.base.known & ~differs(sides.external, sides.base.external) & differs(sides.external, sides.erp)
+    external = chosen(merged.said, sides.external, sides.base.external)
+    erp = chosen(merged.said & ~stands, sides.external, sides.base.erp)
+    return Base(external, erp, sides.base.known | merged.said)

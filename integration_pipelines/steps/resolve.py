@@ -154,12 +154,12 @@ def _digests(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> list[
 def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, prints: "pd.Series[bytes]") -> Batch:
     batch = _reactivated(run, batch, pairs)
     texts = canonical(batch.records, run.fields)
-    base, known = sides.known_base(run, scope, pairs)
-    both = sides.contested(texts, erp.texts, base, known)
+    base = sides.known_base(run, scope, pairs)
+    both = sides.contested(texts, erp.texts, base)
     erp_at = sides.erp_instants(run, scope, erp, list(pairs["erp_id"]), both)
-    state = Sides(texts, erp.texts, base, sides.said(batch), known, sides.instants(batch.marks), erp_at)
-    batch, merged = merge_lines(run, batch, state, merge(state, run.policies), both)
-    base_texts, base_known = new_base(state, merged)
+    state = Sides(texts, erp.texts, base, sides.said(batch), sides.instants(batch.marks), erp_at)
+    merged = merge(state, run.policies)
+    batch, merged, agreed = merge_lines(run, batch, state, merged, both, new_base(state, merged))
     names = [f.name for f in run.fields]
     planned = plan_frame(
         batch.records.index,
@@ -171,7 +171,7 @@ def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpS
         erp_version=array(erp.marks["version"]).to_pylist(),
         fingerprint=[prints[record] for record in batch.records.index],
         match_digest=pairs["match_digest"],
-        base=rows_json(base_texts, base_known),
+        base=agreed.json(),
         before=rows_json(erp.texts),
     )
     written = absence_frame({name: merged.write[:, at] for at, name in enumerate(names)}, batch.records.index)
@@ -201,7 +201,10 @@ def _parked(run: Run, batch: Batch, state: Sides, merged: Merged, erp: ErpSide) 
     content = [
         f'{{"external": {x.decode()}, "erp": {e.decode()}, "base": {b.decode()}}}'
         for x, e, b in zip(
-            rows_json(state.external, state.said), rows_json(state.erp), rows_json(state.base, state.known), strict=True
+            rows_json(state.external, state.said),
+            rows_json(state.erp),
+            rows_json(state.base.external, state.base.known),
+            strict=True,
         )
     ]
     fields = [", ".join(n for n, hit in zip(names, row, strict=True) if hit) for row in (merged.clash | merged.write)]

@@ -1,6 +1,6 @@
 """Settling: once the ERP has a record, its link, base, journal row and intent follow in one transaction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import array, canonical, frame, rows_from_json, rows_json
+from connector_resources.contract import Lines
+from integration_pipelines.canonical import TEXT, array, canonical, extension, frame, rows_from_json, rows_json
 from integration_pipelines.model import Batch, Change, missing
 from integration_pipelines.steps import sides
-from integration_pipelines.steps.merge import Bools
+from integration_pipelines.steps.base import Base, Bools, chosen, differs
+from integration_pipelines.steps.lines import respelled as respelled_lines
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import history, ledger, links
 from integration_pipelines.store.database import Scope
@@ -74,8 +76,10 @@ class Settlement:
         filled = [part.rows for part in (self, *others) if len(part.rows)]
         return Settlement(pd.concat(filled, ignore_index=True)) if filled else self
 
-    def arrived(self, mask: Bools, versions: list[str | None]) -> "Settlement":
-        return Settlement(self.rows.assign(erp_version=pd.Series(versions, dtype=object))[mask])
+    def arrived(self, run: Run, scope: Scope, mask: Bools, versions: list[str | None]) -> "Settlement":
+        """These rows, with what the ERP holds now."""
+        rows = self.rows.assign(erp_version=pd.Series(versions, dtype=object))[mask]
+        return Settlement(_as_held(run, scope, rows.reset_index(drop=True)))
 
     def announce(self, run: Run) -> None:
         """Commit the intents, each with what settles its record, before anything is written elsewhere."""
@@ -97,6 +101,47 @@ def _after(run: Run, batch: Batch, before: list[bytes | None], written: Bools) -
         name: pc.if_else(pa.array(written[:, at]), array(texts[name]), array(old[name])) for at, name in enumerate(names)
     }
     return frame(columns, batch.records.index), there | written
+
+
+def _as_held(run: Run, scope: Scope, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose record was written, read back: what the ERP made of the values is the after-snapshot, and in B the ERP's own
+    spelling. A record that somebody has touched since (an ERP apart from our transaction) keeps what was written."""
+    held = sides.erp_side(run, scope, list(rows["erp_id"][rows["after"].notna()]))
+    versions = dict(zip(held.texts.index, array(held.marks["version"]).to_pylist(), strict=True))
+    same = np.array(
+        [versions.get(erp_id, "") == version for erp_id, version in zip(rows["erp_id"], rows["erp_version"], strict=True)],
+        dtype=bool,
+    )
+    if not same.any():
+        return rows
+    part, names = rows[same], [f.name for f in run.fields]
+    texts = held.texts.loc[list(part["erp_id"])].set_axis(part.index)
+    after, there = rows_from_json(list(part["after"]), names, part.index)
+    written = np.array(
+        [[name in fields for name in names] for fields in map(orjson.loads, part["changed_fields"])], dtype=bool
+    )
+    respelled = written & there & differs(after, texts)
+    out = rows.copy()
+    out.loc[part.index, "after"] = pd.Series(rows_json(texts), index=part.index, dtype=object)
+    prints = sides.fingerprints(scope, texts, np.ones(texts.shape, dtype=bool))
+    out.loc[part.index, "erp_fingerprint"] = pd.Series(prints, index=part.index, dtype=object)
+    if respelled.any():
+        base = Base.opened(list(part["base"]), names, part.index)
+        spelled = chosen(respelled & ~differs(after, base.external), texts, base.erp)
+        for name, (lines, _) in run.lines.items():
+            spelled = _lines_as_held(spelled, name, lines, respelled[:, names.index(name)], base, after, texts)
+        out.loc[part.index, "base"] = pd.Series(replace(base, erp=spelled).json(), index=part.index, dtype=object)
+    return out
+
+
+def _lines_as_held(
+    spelled: pd.DataFrame, name: str, lines: Lines, rows: Bools, base: Base, after: pd.DataFrame, held: pd.DataFrame
+) -> pd.DataFrame:
+    values = array(spelled[name]).to_pylist()
+    for at in np.flatnonzero(rows):
+        x, e, sent, now = (str(side[name].iloc[at]) for side in (base.external, base.erp, after, held))
+        values[at] = respelled_lines(x, e, sent, now, lines)
+    return spelled.assign(**{name: extension(pa.array(values, TEXT))})
 
 
 def _portable(row: dict[Any, Any]) -> dict[str, Any]:
@@ -147,7 +192,8 @@ def recover(run: Run) -> int:
             blank = {**dict.fromkeys(_COLUMNS), "changed_fields": "[]", "state": state, "intent": intent}
             rows.append(blank | row | {"erp_version": version, "link_id": link})
         if rows:
-            settle(run, scope, Settlement(pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)))
+            arrived = pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object)
+            settle(run, scope, Settlement(_as_held(run, scope, arrived)))
             history.count(scope, run.opened, succeeded=len(rows))
         ledger.settle_intents(scope, sorted(set(waiting) - set(versions)), "abandoned")
     return len(rows)

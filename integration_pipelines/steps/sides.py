@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.erp import Erp
-from integration_pipelines.canonical import array, canonical, extension, rows_from_json
+from integration_pipelines.canonical import array, canonical, extension
 from integration_pipelines.model import Batch, missing
+from integration_pipelines.steps.base import Base, Bools, differs
 from integration_pipelines.steps.lines import arranged
-from integration_pipelines.steps.merge import Bools, Instants, differs
+from integration_pipelines.steps.merge import Instants
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.ledger import open_sealed
@@ -70,11 +71,11 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
     return ErpSide(canonical(records, run.fields), marks[["version", "modified"]].assign(immutable=immutable))
 
 
-def known_base(run: Run, scope: Scope, pairs: pd.DataFrame) -> tuple[pd.DataFrame, Bools]:
-    """B of these pairs, and which fields it knows. Where there is none, or its key was erased, it knows nothing."""
+def known_base(run: Run, scope: Scope, pairs: pd.DataFrame) -> Base:
+    """B of these pairs. Where there is none, or its key was erased, it knows nothing."""
     places = [run.pair.base_place(str(external_id)) for external_id in pairs.index]
     sealed = [None if missing(content) else bytes(content) for content in pairs["base"]]
-    return rows_from_json(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
+    return Base.opened(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
 
 
 def said(batch: Batch) -> Bools:
@@ -120,6 +121,6 @@ def erp_instants(run: Run, scope: Scope, erp: ErpSide, erp_ids: Sequence[str], c
     return out
 
 
-def contested(external: pd.DataFrame, erp: pd.DataFrame, base: pd.DataFrame, known: Bools) -> Bools:
+def contested(external: pd.DataFrame, erp: pd.DataFrame, base: Base) -> Bools:
     """Cells that both sides changed, to different values."""
-    return known & differs(external, base) & differs(erp, base) & differs(external, erp)
+    return base.known & differs(external, base.external) & differs(erp, base.erp) & differs(external, erp)

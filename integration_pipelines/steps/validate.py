@@ -11,7 +11,7 @@ from pandera.errors import SchemaErrors
 from connector_resources.contract import Field, FieldType
 from integration_pipelines.canonical import array
 from integration_pipelines.model import Batch
-from integration_pipelines.steps.merge import Bools
+from integration_pipelines.steps.base import Bools
 
 LONGEST_ID = 255
 

@@ -303,3 +303,22 @@ def test_a_preview_shows_no_markup_of_a_record() -> None:
         [shown],
     )
     assert table.splitlines()[2:] == [r"| i\|d | a\|b\\\|c \<img src=x\> \[l\](javascript:1) | ••• |"]
+
+
+@pytest.mark.parametrize("beside", [None, "002"], ids=["alone", "beside a record that is refused"])
+def test_two_records_may_swap_their_numbers(world: World, beside: str | None) -> None:
+    world.book.write_note("Client", "C3", Name="Cleo", Number="003")
+    world.book.write_note("Client", "C4", Name="Dora", Number="004")
+    world.sync()
+    world.book.write_note("Client", "C3", Number="004")
+    world.book.write_note("Client", "C1", Number=beside or "0011")
+    world.book.write_note("Client", "C4", Number="003")
+    counts, _ = world.sync()
+    assert (counts.actions["update"], counts.failed) == ((2, 1) if beside else (3, 0))
+    numbers = {row["name"]: row["customer_number"] for row in world.customers()}
+    assert (numbers["Cleo"], numbers["Dora"]) == ("004", "003")
+    world.book.write_note("Client", "C3", Number="003")
+    world.book.write_note("Client", "C4", Number="004")
+    world.sync()
+    numbers = {row["name"]: row["customer_number"] for row in world.customers()}
+    assert (numbers["Cleo"], numbers["Dora"]) == ("003", "004")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from connector_resources.contract import Field, FieldType
 from integration_pipelines.canonical import TEXT, array, canonical, frame, record_index
 from integration_pipelines.model import ConflictStrategy
+from integration_pipelines.steps.base import Base, chosen, differs
 from integration_pipelines.steps.merge import FieldPolicy, Merged, Sides, merge, new_base, spoken
 
 VALUES = st.sampled_from([None, "", "a", "b", "c"])
@@ -26,11 +28,12 @@ laws = settings(max_examples=200, deadline=None, database=None)
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of one record on all sides."""
+    """One field of one record on all sides; `spelled` is the ERP's spelling of the base."""
 
     external: str | None
     erp: str | None
     base: str | None
+    spelled: str | None
     said: bool
     known: bool
     external_at: str
@@ -57,15 +60,18 @@ class Table:
         return Sides(
             external=texts(lambda c: c.external),
             erp=texts(lambda c: c.erp),
-            base=texts(lambda c: c.base if c.known else None),
+            base=Base(
+                texts(lambda c: c.base if c.known else None),
+                texts(lambda c: c.spelled if c.known else None),
+                cells(lambda c: c.known, "bool"),
+            ),
             said=cells(lambda c: c.said, "bool"),
-            known=cells(lambda c: c.known, "bool"),
             external_at=np.array([row[0].external_at for row in self.rows], dtype="datetime64[us]"),
             erp_at=cells(lambda c: c.erp_at, "datetime64[us]"),
         )
 
 
-CELLS = st.builds(Cell, VALUES, VALUES, VALUES, st.booleans(), st.booleans(), INSTANTS, INSTANTS)
+CELLS = st.builds(Cell, VALUES, VALUES, VALUES, VALUES, st.booleans(), st.booleans(), INSTANTS, INSTANTS)
 
 
 @st.composite
@@ -84,7 +90,7 @@ def decision(cell: Cell, record: Cell, policy: FieldPolicy) -> str:
         return "write" if policy.external_owns and cell.external is not None else "leave"
     if cell.external == cell.base:
         return "leave"
-    if cell.erp == cell.base:
+    if cell.erp == cell.spelled:
         return "write"
     if policy.strategy is ConflictStrategy.LAST_WRITE_WINS:
         known = "NaT" not in (record.external_at, cell.erp_at)
@@ -126,8 +132,7 @@ def applied(sides: Sides, merged: Merged) -> pd.DataFrame:
 def test_a_merge_after_a_merge_writes_nothing_and_asks_nothing(table: Table) -> None:
     sides = table.sides()
     merged = merge(sides, table.policies)
-    base, known = new_base(sides, merged)
-    again = merge(replace(sides, erp=applied(sides, merged), base=base, known=known), table.policies)
+    again = merge(replace(sides, erp=applied(sides, merged), base=new_base(sides, merged)), table.policies)
     quiet = ~merged.clash  # a clash is not merged at all, and goes on asking
     assert not again.write[quiet].any()
     assert not again.clash[quiet].any()
@@ -149,12 +154,61 @@ def test_an_edit_of_the_erp_alone_never_loses_its_value(table: Table) -> None:
 def test_the_base_is_what_the_external_side_said_and_else_stays(table: Table) -> None:
     sides = table.sides()
     merged = merge(sides, table.policies)
-    base, known = new_base(sides, merged)
-    for number, name in enumerate(base.columns):
-        rows = zip(column(base, name), column(sides.external, name), column(sides.base, name), strict=True)
+    base = new_base(sides, merged)
+    for number, name in enumerate(base.external.columns):
+        rows = zip(*(column(side, name) for side in (base.external, sides.external, sides.base.external)), strict=True)
         for at, (new, external, old) in enumerate(rows):
             assert new == (external if merged.said[at, number] else old)
-            assert known[at, number] == (sides.known[at, number] or merged.said[at, number])
+            assert base.known[at, number] == (sides.base.known[at, number] or merged.said[at, number])
+
+
+@laws
+@given(tables())
+def test_the_erps_spelling_of_a_value_that_stands_is_kept(table: Table) -> None:
+    """Whatever the ERP's record holds meanwhile: an edit of it stays an edit, and none is made up."""
+    sides = table.sides()
+    base = new_base(sides, merge(sides, table.policies))
+    for at, row in enumerate(table.rows):
+        for number, cell in enumerate(row):
+            if cell.known and cell.external == cell.base and cell.external != cell.erp:
+                assert column(base.erp, f"f{number}")[at] == cell.spelled
+
+
+@laws
+@given(tables(), VALUES)
+def test_an_erp_that_spells_otherwise_still_takes_the_next_value(table: Table, later: str | None) -> None:
+    """It stored other texts than were written. That is nobody's edit, so the next external value is written by any policy."""
+    sides = table.sides()
+    merged = merge(sides, table.policies)
+    base = new_base(sides, merged)
+
+    def respelled(texts: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+        names = map(str, texts.columns)
+        shown = {n: [f"{v}!" for v in column(texts, n)] for n in names}
+        return chosen(merged.write, frame({n: pa.array(v, TEXT) for n, v in shown.items()}, texts.index), others)
+
+    erp = respelled(sides.external, sides.erp)
+    stored = replace(base, erp=respelled(sides.external, base.erp))
+    assert not merge(replace(sides, erp=erp, base=stored), table.policies).write[merged.write].any()
+    new = frame({str(n): pa.array([later] * len(erp), TEXT) for n in erp.columns}, erp.index)
+    following = replace(sides, external=new, erp=erp, base=stored)
+    again = merge(following, table.policies)
+    expected = merged.write & spoken(new, sides.said, table.policies) & differs(new, sides.external)
+    assert (again.write[merged.write] == expected[merged.write]).all()
+
+
+def test_a_base_keeps_both_spellings_and_opens_as_it_was_sealed() -> None:
+    index = record_index(["1", "2"])
+    external = frame({"a": pa.array(["x", None], TEXT), "b": pa.array(["y", "z"], TEXT)}, index)
+    erp = frame({"a": pa.array(["X", "-"], TEXT), "b": pa.array(["y", None], TEXT)}, index)
+    base = Base(external, erp, np.array([[True, True], [True, False]]))
+    sealed = base.json()
+    assert [orjson.loads(row) for row in sealed] == [{"a": "x", "b": "y", "erp:a": "X"}, {"a": None, "erp:a": "-"}]
+    again = Base.opened([*sealed, None], ["a", "b"], record_index(["1", "2", "3"]))
+    assert again.known.tolist() == [[True, True], [True, False], [False, False]]
+    assert column(again.external, "a") == ["x", None, None]
+    assert column(again.erp, "a") == ["X", "-", None]
+    assert column(again.erp, "b") == ["y", None, None]
 
 
 @laws
@@ -187,7 +241,7 @@ def one(cell: Cell, policy: FieldPolicy) -> Merged:
     return merge(Table([[cell]], [policy]).sides(), [policy])
 
 
-MET = Cell("x", "e", None, said=True, known=False, external_at="2026-01-02", erp_at="2026-01-01")
+MET = Cell("x", "e", None, None, said=True, known=False, external_at="2026-01-02", erp_at="2026-01-01")
 
 
 def test_a_null_and_an_absent_value_are_two_things() -> None:
@@ -238,9 +292,8 @@ def test_money_is_compared_at_the_scale_of_its_field(left: Decimal, right: Decim
     sides = Sides(
         external=side(left, wide),
         erp=side(right, pa.decimal128(38, 2)),
-        base=side(right, pa.decimal128(38, 2)),
+        base=Base.agreed(side(right, pa.decimal128(38, 2)), np.array([[True]])),
         said=np.array([[True]]),
-        known=np.array([[True]]),
         external_at=np.array([datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)], dtype="datetime64[us]"),
         erp_at=np.array([["NaT"]], dtype="datetime64[us]"),
     )

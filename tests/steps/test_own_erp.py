@@ -223,6 +223,27 @@ def test_the_journal_of_a_recovered_write_has_its_before_and_after(world: World,
     assert changed["after"]["phone"] == "11"
 
 
+def test_a_recovered_write_knows_how_the_erp_spells_it(world: World, erp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with engine(erp_url, role=None, poolclass=sa.NullPool).begin() as owner:
+        owner.exec_driver_sql(
+            """CREATE FUNCTION spell() RETURNS trigger LANGUAGE plpgsql
+               AS $$ BEGIN NEW.telefon := '+' || ltrim(NEW.telefon, '+'); RETURN NEW; END $$;
+               CREATE TRIGGER spell BEFORE INSERT OR UPDATE ON "Verkauf"."Kunden" FOR EACH ROW EXECUTE FUNCTION spell()"""
+        )
+    world.change("UPDATE sync_configurations SET conflict_resolution_strategy = 'target_wins'")
+    world.sync()
+    for phone, dies in (("11", dies_after_the_erp_has_committed), ("22", dies_before_the_settlement_is_committed)):
+        world.book.write_note("Client", "C1", Phone=phone)
+        crash(world, monkeypatch, dies)
+        world.sync()
+        assert customers(world)[0][1] == f"+{phone}"
+    with world.database.tenant(world.tenant) as scope:
+        assert [row["after"]["phone"] for row in ledger.story(scope, "customer", "1")] == ["+1", "+11", "+22"]
+    world.book.write_note("Client", "C1", Phone="33")
+    world.sync()
+    assert customers(world)[0][1] == "+33"
+
+
 def test_another_sync_of_the_pair_settles_what_a_dead_one_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     other = store_sync(
         world.database,
