@@ -12,7 +12,9 @@ from integration_pipelines.store.installation import open_installation
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Read when the code location is loaded; a new sync config appears after a reload."""
+    """Read when the code location is loaded; the code server does so again whenever a sync config has changed.
+
+    One that cannot be loaded has a job that says why, and no schedule; the others are as they would be without it."""
     with open_installation(load()) as installation:
         database = installation.database()
         try:
@@ -20,5 +22,7 @@ def defs() -> dg.Definitions:
         finally:
             database.close()
     jobs = [(config, sync_job(tenant, config)) for tenant, config in configs]
-    schedules = [found for config, job in jobs if (found := schedule_of(config, job))]
+    schedules = [
+        found for config, job in jobs if isinstance(config, syncs.SyncConfig) and (found := schedule_of(config, job))
+    ]
     return dg.Definitions(jobs=[job for _, job in jobs], schedules=schedules, sensors=[sweeper])

@@ -24,6 +24,7 @@ VARIABLES: dict[str, str] = {
     "INTEGRATION_MASTER_KEY": "32 bytes in base64 that wrap every tenant's key (`integration key new` makes one)",
     "INTEGRATION_NEXT_MASTER_KEY": "the key that `integration key rotate` changes to, when the key is not in a file",
     "INTEGRATION_CA_FILE": "additional TLS roots (PEM) for connectors, beside the system's",
+    "INTEGRATION_CODE_SERVER": "host:port of the code server (default: a socket under INTEGRATION_HOME, for one machine)",
     "INTEGRATION_JOURNAL_MONTHS": "for how many months the before/after journal is kept (default 120)",
 }
 
@@ -40,6 +41,7 @@ class Settings:
     next_master_key: bytes | None
     ca_file: str | None
     journal_months: int
+    code_server: str | None
 
     @property
     def production(self) -> bool:
@@ -66,6 +68,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
         ca_file=_file(env, "INTEGRATION_CA_FILE"),
         journal_months=_months(env.get("INTEGRATION_JOURNAL_MONTHS") or "120"),
+        code_server=_place(env, "INTEGRATION_CODE_SERVER"),
     )
     if settings.production and settings.database_url is None:
         raise ConfigurationError(
@@ -117,6 +120,13 @@ def _file(env: Mapping[str, str], name: str) -> str | None:
     if not path.is_file():
         raise ConfigurationError(f"{name} names {value}, and there is no such file.")
     return str(path)
+
+
+def _place(env: Mapping[str, str], name: str) -> str | None:
+    value = env.get(name, "").strip()
+    if value and not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+:[0-9]{1,5}", value):
+        raise ConfigurationError(f"{name} is {value!r}; write host:port, for example 10.0.0.5:4000.")
+    return value or None
 
 
 def _months(value: str) -> int:

@@ -4,13 +4,14 @@ what it reads and writes is looked up when it runs."""
 from uuid import UUID
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from integration_pipelines.orchestration import ops
 from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
 from integration_pipelines.orchestration.session import utc_now
 from integration_pipelines.orchestration.staging_io import StagingIOManager
 from integration_pipelines.settings import load as load_settings
-from integration_pipelines.store.syncs import SyncConfig
+from integration_pipelines.store.syncs import OPTIONS, BrokenConfig, SyncConfig, option
 
 
 @dg.io_manager(config_schema={}, required_resource_keys={"sync"})
@@ -34,19 +35,30 @@ def job_name(sync_id: int) -> str:
     return f"sync_{sync_id}"
 
 
-def sync_job(tenant: UUID, config: SyncConfig) -> dg.JobDefinition:
-    """The job `sync_<id>`."""
+def sync_job(tenant: UUID, config: SyncConfig | BrokenConfig) -> dg.JobDefinition:
+    """The job `sync_<id>`. That of a broken config tells in its description what is wrong, and so does a run of it."""
+    if isinstance(config, BrokenConfig):
+        description, limit = f"{config.name} cannot run. {config.problem}", OPTIONS["max_runtime_seconds"][0]
+    else:
+        description = f"{config.name}: {config.external_entity} → {config.erp_entity} ({config.direction.value})"
+        limit = option(config, "max_runtime_seconds")
     return ops.sync.to_job(
         name=job_name(config.id),
-        description=f"{config.name}: {config.external_entity} → {config.erp_entity} ({config.direction.value})",
+        description=description,
         resource_defs={"sync": ops.session_resource(config.id), "connector": connector, "erp": erp, "staging": staging},
         executor_def=dg.in_process_executor,
         tags={
             "integration/tenant": str(tenant),
             "integration/connector": str(config.connector_id),
             "integration/sync": str(config.id),
+            MAX_RUNTIME_SECONDS_TAG: str(int(limit)),
         },
     )
+
+
+def job_named(job_name: str) -> dg.JobDefinition:
+    """The same by its name: what a run's process builds."""
+    return job_of(int(job_name.removeprefix("sync_")))
 
 
 def job_of(sync_id: int) -> dg.JobDefinition:
@@ -59,6 +71,6 @@ def job_of(sync_id: int) -> dg.JobDefinition:
         try:
             tenant = syncs.tenant_of(database, sync_id)
             with database.tenant(tenant) as scope:
-                return sync_job(tenant, syncs.get(scope, sync_id))
+                return sync_job(tenant, syncs.for_job(scope, sync_id))
         finally:
             database.close()

@@ -137,7 +137,9 @@ class Session:
             return
         with self.database.tenant(self.tenant) as scope:
             if self.attempt is None:
-                config = syncs.get(scope, self.sync_id)
+                config = syncs.for_job(scope, self.sync_id)
+                if isinstance(config, syncs.BrokenConfig):
+                    return  # there is nothing that a history row could say of it; Dagster's run has the sentence
                 connector = connectors.get(scope, config.connector_id)
                 ids = self.ids
                 self.attempt = history.open_attempt(scope, config, connector.revision, ids.run_id, ids.root_run_id, utc_now())

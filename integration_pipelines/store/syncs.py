@@ -43,10 +43,21 @@ class SyncConfig:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class BrokenConfig:
+    """An active row that cannot be loaded (somebody wrote to the table by hand), and why."""
+
+    id: int
+    connector_id: int
+    name: str
+    problem: str
+
+
 OPTIONS: Mapping[str, tuple[float, float, float]] = {  # name → default, least, most
     "overlap_seconds": (300, 0, 86_400),
     "brake_changes": (0.5, 0, 1),
     "brake_deletes": (0.2, 0, 1),
+    "max_runtime_seconds": (6 * 3600, 10, 30 * 86_400),
 }
 
 _SELECT = """SELECT id, connector_id, sync_name AS name, source_entity AS external_entity, target_entity AS erp_entity,
@@ -64,6 +75,12 @@ def _row(row: sa.RowMapping) -> SyncConfig:
         "strategy": ConflictStrategy,
         "delete_policy": DeletePolicy,
     }
+    for name, kind in kinds.items():
+        if row[name] not in list(kind):
+            raise ConfigurationError(
+                f"Sync config {row['id']} cannot be loaded: its {name.replace('_', ' ')} is '{row[name][:40]}'; it must be one "
+                f"of {', '.join(kind)}."
+            )
     return SyncConfig(**{name: kinds[name](value) if name in kinds else value for name, value in row.items()})
 
 
@@ -165,6 +182,12 @@ def get(scope: Scope, number: int) -> SyncConfig:
     return _row(row[0])
 
 
+def for_job(scope: Scope, number: int) -> SyncConfig | BrokenConfig:
+    """The same for what only needs a job: one that cannot be loaded has one that says so."""
+    row = scope.rows(f"{_SELECT} AND id = :id", id=number)
+    return _loaded(row[0]) if row else get(scope, number)
+
+
 def every(scope: Scope) -> list[SyncConfig]:
     return [_row(row) for row in scope.rows(f"{_SELECT} ORDER BY id")]
 
@@ -176,16 +199,66 @@ def release_brake(scope: Scope, number: int, actor: str) -> None:
     audit.record(scope, actor, "sync.release_brake", f"sync_configurations/{number}")
 
 
-def active(database: Database) -> list[tuple[UUID, SyncConfig]]:
+def remove(scope: Scope, number: int, actor: str) -> None:
+    """It runs no more and is listed no more; its history, links and journal stay."""
+    _change(scope, number, actor, "sync.remove", "deleted_at = now()")
+
+
+def pause(scope: Scope, number: int, actor: str) -> None:
+    """Until `resume` it is neither loaded nor scheduled. A run that is under way goes on."""
+    _change(scope, number, actor, "sync.pause", "is_active = false")
+
+
+def resume(scope: Scope, number: int, actor: str) -> None:
+    _change(scope, number, actor, "sync.resume", "is_active = true")
+
+
+def reschedule(scope: Scope, number: int, cron: str | None, time_zone: str | None, actor: str) -> SyncConfig:
+    """Without `cron` it runs by hand only. Raises ConfigurationError as `create` does."""
+    zone = time_zone or get(scope, number).time_zone
+    mode = SyncMode.SCHEDULED if cron else SyncMode.MANUAL
+    check_schedule(mode, cron, zone)
+    changed = "sync_mode = :mode, schedule_cron = :cron, time_zone = :zone"
+    _change(scope, number, actor, "sync.schedule", changed, mode=mode.value, cron=cron, zone=zone)
+    return get(scope, number)
+
+
+def _change(scope: Scope, number: int, actor: str, action: str, change: str, **values: Any) -> None:
+    get(scope, number)
+    scope.run(
+        f"UPDATE sync_configurations SET {change}, revision = revision + 1, updated_at = now() WHERE id = :id",
+        id=number,
+        **values,
+    )
+    audit.record(scope, actor, action, f"sync_configurations/{number}")
+
+
+def active(database: Database) -> list[tuple[UUID, SyncConfig | BrokenConfig]]:
     """Every tenant's active sync configs, for the definitions."""
     with database.directory() as connection:
         found = connection.execute(sa.text("SELECT sync_id, tenant FROM active_syncs()")).all()
-    configs = []
+    configs: list[tuple[UUID, SyncConfig | BrokenConfig]] = []
     for tenant in dict.fromkeys(row.tenant for row in found):
-        wanted = {row.sync_id for row in found if row.tenant == tenant}
+        wanted = [row.sync_id for row in found if row.tenant == tenant]
         with database.tenant(tenant) as scope:
-            configs += [(tenant, config) for config in every(scope) if config.id in wanted]
+            rows = scope.rows(f"{_SELECT} AND id = ANY(:ids) ORDER BY id", ids=wanted)
+        configs += [(tenant, _loaded(row)) for row in rows]
     return configs
+
+
+def _loaded(row: sa.RowMapping) -> SyncConfig | BrokenConfig:
+    try:
+        config = _row(row)
+        check_schedule(config.mode, config.cron, config.time_zone)
+    except ConfigurationError as problem:
+        return BrokenConfig(row["id"], row["connector_id"], row["name"], str(problem))
+    return config
+
+
+def digest(database: Database) -> str:
+    """A text that changes whenever what `active` returns does."""
+    with database.directory() as connection:
+        return str(connection.execute(sa.text("SELECT syncs_digest()")).scalar_one())
 
 
 def tenant_of(database: Database, number: int) -> UUID:

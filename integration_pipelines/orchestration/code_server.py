@@ -1,0 +1,124 @@
+"""The code server: one process that holds the definitions for the daemon and the web server, and follows the database.
+
+Dagster's own code server starts a new process, with all its imports, for each reload. Ours builds the definitions anew in place
+and swaps them: nothing is unreachable meanwhile, and no tick of a sensor or schedule is lost. Who watches a code server asks
+for its id every second; a new id makes them load the new definitions.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import FuturesAwareThreadPoolExecutor
+from dagster._core.workspace.load_target import GrpcServerTarget
+from dagster._grpc.__generated__ import dagster_api_pb2
+from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer, LoadedRepositories
+from dagster._utils.error import serializable_error_info_from_exc_info
+
+from connector_resources.errors import ConfigurationError, IntegrationError
+from integration_pipelines.settings import Settings
+from integration_pipelines.store import syncs
+from integration_pipelines.store.database import Database
+from integration_pipelines.store.installation import open_installation
+
+MODULE = "integration_pipelines.definitions"
+LOCATION = MODULE
+"""The name of the code location, as `dagster dev` would give it too."""
+POLL = 1.0
+THREADS = 16
+_LOG = logging.getLogger("integration.code_server")
+
+
+def target(settings: Settings) -> GrpcServerTarget:
+    """Where the daemon and the web server find it: INTEGRATION_CODE_SERVER, else a socket that only this account can open."""
+    if settings.code_server:
+        host, _, port = settings.code_server.rpartition(":")
+        return GrpcServerTarget(host=host, port=int(port), socket=None, location_name=LOCATION)
+    return GrpcServerTarget(host="localhost", port=None, socket=str(_socket(settings.home)), location_name=LOCATION)
+
+
+def _socket(home: Path) -> Path:
+    """Under the home, or in the folder for temporary files where that path is too long for a socket (107 bytes)."""
+    folder = home / "run"
+    if len(str(folder)) > 85:
+        digest = hashlib.sha256(str(home).encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"integration-run-{os.geteuid()}-{digest}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.geteuid():
+        raise ConfigurationError(f"{folder} belongs to somebody else; remove it or set INTEGRATION_HOME to another folder.")
+    return folder / "code.sock"
+
+
+class CodeServer(DagsterApiServer):
+    """Dagster's gRPC API over our definitions, with a reload in place."""
+
+    def reload(self) -> None:
+        """Build the definitions again and swap them in; where that fails the old ones stay, and the log says why."""
+        with self._reload_lock:
+            try:
+                loaded = LoadedRepositories(self._loadable_target_origin, None, self._entry_point, None)
+            except Exception:  # noqa: BLE001 - whatever a definition raises, what is loaded already goes on being served
+                _LOG.exception("The definitions could not be loaded; the ones before stay.")
+                if self._loaded_repositories is None:
+                    self._serializable_load_error = serializable_error_info_from_exc_info(sys.exc_info())
+                return
+            self._loaded_repositories = loaded
+            self._serializable_load_error = None
+            self._server_id = str(uuid.uuid4())
+            _LOG.info("The definitions were loaded anew.")
+
+    def ReloadCode(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the name in Dagster's protocol
+        """The reload button of Dagster's UI."""
+        self.reload()
+        return dagster_api_pb2.ReloadCodeReply()
+
+
+def serve(settings: Settings) -> None:
+    """Serve until the process is interrupted."""
+    stop = threading.Event()
+    threads = FuturesAwareThreadPoolExecutor(max_workers=THREADS)
+    with open_installation(settings) as installation:
+        database = installation.database()
+        before = syncs.digest(database)
+        server = CodeServer(
+            server_termination_event=stop,
+            logger=_LOG,
+            server_threadpool_executor=threads,
+            loadable_target_origin=LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE),
+            lazy_load_user_code=True,
+            location_name=LOCATION,
+        )
+        where = target(settings)
+        socket = Path(where.socket) if where.socket else None
+        if socket is not None:
+            socket.unlink(missing_ok=True)  # a dead server's; a living one is kept out by the supervisor's lock
+        grpc = DagsterGrpcServer(stop, server, _LOG, threads, host=where.host, port=where.port, socket=where.socket)
+        follower = threading.Thread(target=follow, args=(server, database, before, stop), name="follow", daemon=True)
+        follower.start()
+        try:
+            grpc.serve()
+        finally:
+            stop.set()
+            follower.join()
+            database.close()
+
+
+def follow(server: CodeServer, database: Database, seen: str, stop: threading.Event) -> None:
+    """Reload whenever the sync configs are others than `seen`, once they have been quiet for a moment; until `stop` is set."""
+    latest = seen
+    while not stop.wait(POLL):
+        try:
+            before, latest = latest, syncs.digest(database)
+        except IntegrationError as problem:
+            _LOG.warning("%s Trying again.", problem)
+            continue
+        if latest == before and latest != seen:
+            seen = latest
+            server.reload()
