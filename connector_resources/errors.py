@@ -13,7 +13,11 @@ IntegrationError
 │   ├── InvalidRecord         breaks the entity's contract
 │   ├── MappingFailed         a mapping rule could not be applied
 │   └── ConflictPending       parked until a person decides
-└── ContractError             the other side answered nonsense: stop
+├── ContractError             the other side answered nonsense: stop
+└── RequestRefused            somebody asks us for what they do not get; nothing is retried
+    ├── NotSignedIn           we do not know who asks
+    │   └── TenantNeeded      the password is right in several tenants; carries their names
+    └── NotAllowed            we know who asks, and they may not
 
 The message of an error is written for the person who reads it at night: it names the thing and the way out, and quotes no
 value of a record and no secret.
@@ -86,3 +90,23 @@ class ConflictPending(RecordError):
 
 class ContractError(IntegrationError):
     error_type = "contract"
+
+
+class RequestRefused(IntegrationError):
+    error_type = "authentication"
+
+
+class NotSignedIn(RequestRefused):
+    pass
+
+
+class TenantNeeded(NotSignedIn):
+    """The password is right in several tenants. `tenants` are their names, in order."""
+
+    def __init__(self, message: str, tenants: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.tenants = tenants
+
+
+class NotAllowed(RequestRefused):
+    pass

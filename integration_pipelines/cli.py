@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from connector_resources.errors import IntegrationError
+from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_sync import connector, mapping, sync
 from integration_pipelines.settings import load
 
@@ -42,6 +43,8 @@ def main() -> None:
 main.add_command(connector)
 main.add_command(mapping)
 main.add_command(sync)
+main.add_command(user)
+main.add_command(api_key)
 
 
 @main.command()

@@ -69,9 +69,11 @@ users = sa.Table(
     Column("role_id", BigInteger, nullable=True),
     Column("is_active", Boolean, nullable=False, server_default=sa.true()),
     created(),
+    Column("is_operator", Boolean, nullable=False, server_default=sa.false()),
     own(),
     within("role_id", "roles"),
     sa.UniqueConstraint("tenant_id", "email"),
+    sa.Index("uq_users_email", sa.text("lower(email)"), "tenant_id", unique=True),
 )
 
 api_keys = sa.Table(
@@ -85,8 +87,38 @@ api_keys = sa.Table(
     at("last_used_at"),
     at("revoked_at"),
     created(),
+    at("expires_at"),
     within("user_id", "users", "CASCADE"),
     sa.UniqueConstraint("key_hash"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    identity(),
+    tenant(),
+    Column("user_id", BigInteger, nullable=False),
+    text("token_hash", 64),
+    text("address", 64),
+    created(),
+    Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+    Column("last_seen_at", sa.DateTime(timezone=True), nullable=False),
+    within("user_id", "users", "CASCADE"),
+    sa.UniqueConstraint("token_hash"),
+    sa.Index("idx_sessions_user", "tenant_id", "user_id"),
+)
+
+# The one table of no tenant: whoever fails to sign in has none. Reached through two functions only.
+sign_in_attempts = sa.Table(
+    "sign_in_attempts",
+    metadata,
+    identity(),
+    text("email_digest", 64),
+    text("network", 64),
+    at("attempted_at", nullable=False),
+    sa.Index("idx_sign_in_attempts_email", "email_digest", "attempted_at"),
+    sa.Index("idx_sign_in_attempts_network", "network", "attempted_at"),
+    sa.Index("idx_sign_in_attempts_at", "attempted_at"),
 )
 
 connectors = sa.Table(

@@ -35,7 +35,7 @@ def create(database: Database, name: str, email: str = "admin@localhost") -> UUI
         scope.run(
             """INSERT INTO users (tenant_id, email, role_id) SELECT :t, :email, id FROM roles WHERE name = 'administrator'""",
             t=tenant,
-            email=email,
+            email=email.strip().lower(),
         )
         audit.record(scope, "system", "tenant.create", f"tenants/{tenant}")
     return tenant

@@ -137,7 +137,7 @@ def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
 
 
 def test_every_command_has_help() -> None:
-    for group in ([], ["sync"], ["connector"], ["mapping"], ["tenant"], ["key"]):
+    for group in ([], ["sync"], ["connector"], ["mapping"], ["tenant"], ["key"], ["user"], ["api-key"]):
         assert "Usage:" in run(*group, "--help").output
 
 

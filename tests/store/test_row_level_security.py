@@ -12,6 +12,7 @@ from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import tenants
 from integration_pipelines.store.database import Database, engine
 
+OF_NO_TENANT = "sign_in_attempts"  # whoever fails to sign in has none; the application cannot reach the table at all
 APPEND_ONLY = {"public.audit_log", "erp.change_log"}
 
 _TABLES = """SELECT c.oid::regclass::text AS name, n.nspname || '.' || c.relname AS full_name, c.relispartition,
@@ -64,14 +65,14 @@ def pair(owner: sa.Engine) -> tuple[UUID, UUID]:
     with owner.begin() as connection:
         connection.exec_driver_sql("SET session_replication_role = replica")  # keys and triggers do not matter here
         for row in connection.exec_driver_sql(_TABLES).all():
-            if not row.relispartition:
+            if not row.relispartition and row.name != OF_NO_TENANT:
                 for tenant in found:
                     insert(connection, row.name, tenant)
     return found
 
 
 def every_table(connection: sa.Connection) -> list[str]:
-    return [row.name for row in connection.exec_driver_sql(_TABLES) if not row.relispartition]
+    return [row.name for row in connection.exec_driver_sql(_TABLES) if not row.relispartition and row.name != OF_NO_TENANT]
 
 
 def as_tenant(connection: sa.Connection, tenant: UUID | None) -> None:
@@ -160,6 +161,18 @@ def test_what_was_logged_cannot_be_rewritten(database: Database, pair: tuple[UUI
             for statement in (f"UPDATE {table} SET actor = 'x'", f"DELETE FROM {table}"):
                 assert denied(connection, statement), statement
         for statement in ("DELETE FROM tenants", "DELETE FROM sync_history"):
+            assert denied(connection, statement), statement
+
+
+def test_the_table_of_no_tenant_is_closed_to_the_application(database: Database, pair: tuple[UUID, UUID]) -> None:
+    with database.directory() as connection:
+        as_tenant(connection, pair[0])
+        for statement in (
+            f"SELECT count(*) FROM {OF_NO_TENANT}",
+            f"INSERT INTO {OF_NO_TENANT} (email_digest, network) VALUES ('x', 'x')",
+            f"UPDATE {OF_NO_TENANT} SET network = 'x'",
+            f"DELETE FROM {OF_NO_TENANT}",
+        ):
             assert denied(connection, statement), statement
 
 
