@@ -10,6 +10,7 @@ import click
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_people import api_key, user
+from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import connector, mapping, sync
 from integration_pipelines.settings import load
 
@@ -40,6 +41,10 @@ def main() -> None:
     """
 
 
+main.add_command(up)
+main.add_command(code_server)
+main.add_command(daemon)
+main.add_command(web)
 main.add_command(connector)
 main.add_command(mapping)
 main.add_command(sync)

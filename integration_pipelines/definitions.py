@@ -22,7 +22,5 @@ def defs() -> dg.Definitions:
         finally:
             database.close()
     jobs = [(config, sync_job(tenant, config)) for tenant, config in configs]
-    schedules = [
-        found for config, job in jobs if isinstance(config, syncs.SyncConfig) and (found := schedule_of(config, job))
-    ]
+    schedules = [found for config, job in jobs if isinstance(config, syncs.SyncConfig) and (found := schedule_of(config, job))]
     return dg.Definitions(jobs=[job for _, job in jobs], schedules=schedules, sensors=[sweeper])

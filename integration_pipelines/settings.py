@@ -4,8 +4,10 @@ README.md lists every variable in a table; a test compares the two.
 """
 
 import base64
+import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ VARIABLES: dict[str, str] = {
     "INTEGRATION_NEXT_MASTER_KEY": "the key that `integration key rotate` changes to, when the key is not in a file",
     "INTEGRATION_CA_FILE": "additional TLS roots (PEM) for connectors, beside the system's",
     "INTEGRATION_CODE_SERVER": "host:port of the code server (default: a socket under INTEGRATION_HOME, for one machine)",
+    "INTEGRATION_MAX_RUNS": "how many runs may be under way at once, each a process of its own (default: two a core)",
+    "INTEGRATION_MAX_RUNS_PER_CONNECTOR": "how many of them through one connector (default 2)",
+    "INTEGRATION_MAX_RUNS_PER_TENANT": "how many of them of one tenant (default: all but one, so that no tenant holds all)",
     "INTEGRATION_JOURNAL_MONTHS": "for how many months the before/after journal is kept (default 120)",
 }
 
@@ -42,10 +47,23 @@ class Settings:
     ca_file: str | None
     journal_months: int
     code_server: str | None
+    max_runs: int
+    max_runs_per_connector: int
+    max_runs_per_tenant: int
 
     @property
     def production(self) -> bool:
         return self.env == "production"
+
+    @property
+    def code_socket(self) -> Path:
+        """The code server's socket: under the home, or in the folder for temporary files where that path is too long for a
+        socket (107 bytes)."""
+        beside = self.home / "run" / "code.sock"
+        if len(str(beside)) <= 100:
+            return beside
+        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"integration-run-{os.geteuid()}-{digest}" / "code.sock"
 
     def __repr__(self) -> str:
         return f"Settings(home={str(self.home)!r}, env={self.env!r})"
@@ -57,6 +75,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     mode = env.get("INTEGRATION_ENV") or "development"  # empty is unset: compose files pass such variables on
     if mode not in ("development", "production"):
         raise ConfigurationError(f"INTEGRATION_ENV is {mode!r}; it must be development or production.")
+    runs = _number(env, "INTEGRATION_MAX_RUNS", 2 * (os.cpu_count() or 1), 1000)
     settings = Settings(
         home=Path(env.get("INTEGRATION_HOME") or "var").expanduser().absolute(),
         env="production" if mode == "production" else "development",
@@ -67,8 +86,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         master_key=_key(env, "INTEGRATION_MASTER_KEY"),
         next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
         ca_file=_file(env, "INTEGRATION_CA_FILE"),
-        journal_months=_months(env.get("INTEGRATION_JOURNAL_MONTHS") or "120"),
+        journal_months=_number(env, "INTEGRATION_JOURNAL_MONTHS", 120, 1200),
         code_server=_place(env, "INTEGRATION_CODE_SERVER"),
+        max_runs=runs,
+        max_runs_per_connector=_number(env, "INTEGRATION_MAX_RUNS_PER_CONNECTOR", 2, 1000),
+        max_runs_per_tenant=_number(env, "INTEGRATION_MAX_RUNS_PER_TENANT", max(1, runs - 1), 1000),
     )
     if settings.production and settings.database_url is None:
         raise ConfigurationError(
@@ -129,7 +151,8 @@ def _place(env: Mapping[str, str], name: str) -> str | None:
     return value or None
 
 
-def _months(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= 1200:
-        raise ConfigurationError(f"INTEGRATION_JOURNAL_MONTHS is {value!r}; it must be a whole number from 1 to 1200.")
+def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
+    value = env.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= most:
+        raise ConfigurationError(f"{name} is {value!r}; it must be a whole number from 1 to {most}.")
     return int(value)

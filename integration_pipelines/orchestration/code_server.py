@@ -1,15 +1,13 @@
 """The code server: one process that holds the definitions for the daemon and the web server, and follows the database.
 
-Dagster's own code server starts a new process, with all its imports, for each reload. Ours builds the definitions anew in place
-and swaps them: nothing is unreachable meanwhile, and no tick of a sensor or schedule is lost. Who watches a code server asks
-for its id every second; a new id makes them load the new definitions.
+Dagster's own code server starts a new process, with all its imports, for each reload. Ours builds the definitions anew in
+place and swaps them: nothing is unreachable meanwhile, and no tick of a sensor or schedule is lost. Who watches a code server
+asks for its id every second; a new id makes them load the new definitions.
 """
 
-import hashlib
 import logging
 import os
 import sys
-import tempfile
 import threading
 import uuid
 from pathlib import Path
@@ -26,7 +24,6 @@ from connector_resources.errors import ConfigurationError, IntegrationError
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import syncs
 from integration_pipelines.store.database import Database
-from integration_pipelines.store.installation import open_installation
 
 MODULE = "integration_pipelines.definitions"
 LOCATION = MODULE
@@ -41,19 +38,18 @@ def target(settings: Settings) -> GrpcServerTarget:
     if settings.code_server:
         host, _, port = settings.code_server.rpartition(":")
         return GrpcServerTarget(host=host, port=int(port), socket=None, location_name=LOCATION)
-    return GrpcServerTarget(host="localhost", port=None, socket=str(_socket(settings.home)), location_name=LOCATION)
+    return GrpcServerTarget(host="localhost", port=None, socket=str(settings.code_socket), location_name=LOCATION)
 
 
-def _socket(home: Path) -> Path:
-    """Under the home, or in the folder for temporary files where that path is too long for a socket (107 bytes)."""
-    folder = home / "run"
-    if len(str(folder)) > 85:
-        digest = hashlib.sha256(str(home).encode()).hexdigest()[:16]
-        folder = Path(tempfile.gettempdir()) / f"integration-run-{os.geteuid()}-{digest}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_uid != os.geteuid():
-        raise ConfigurationError(f"{folder} belongs to somebody else; remove it or set INTEGRATION_HOME to another folder.")
-    return folder / "code.sock"
+def _prepare(socket: Path) -> None:
+    """A folder that only this account can look into, without a dead server's socket; a living one is kept out by the
+    supervisor's lock."""
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if socket.parent.stat().st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{socket.parent} belongs to somebody else; remove it or set INTEGRATION_HOME to another folder."
+        )
+    socket.unlink(missing_ok=True)
 
 
 class CodeServer(DagsterApiServer):
@@ -80,34 +76,30 @@ class CodeServer(DagsterApiServer):
         return dagster_api_pb2.ReloadCodeReply()
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, database: Database) -> None:
     """Serve until the process is interrupted."""
     stop = threading.Event()
     threads = FuturesAwareThreadPoolExecutor(max_workers=THREADS)
-    with open_installation(settings) as installation:
-        database = installation.database()
-        before = syncs.digest(database)
-        server = CodeServer(
-            server_termination_event=stop,
-            logger=_LOG,
-            server_threadpool_executor=threads,
-            loadable_target_origin=LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE),
-            lazy_load_user_code=True,
-            location_name=LOCATION,
-        )
-        where = target(settings)
-        socket = Path(where.socket) if where.socket else None
-        if socket is not None:
-            socket.unlink(missing_ok=True)  # a dead server's; a living one is kept out by the supervisor's lock
-        grpc = DagsterGrpcServer(stop, server, _LOG, threads, host=where.host, port=where.port, socket=where.socket)
-        follower = threading.Thread(target=follow, args=(server, database, before, stop), name="follow", daemon=True)
-        follower.start()
-        try:
-            grpc.serve()
-        finally:
-            stop.set()
-            follower.join()
-            database.close()
+    before = syncs.digest(database)
+    server = CodeServer(
+        server_termination_event=stop,
+        logger=_LOG,
+        server_threadpool_executor=threads,
+        loadable_target_origin=LoadableTargetOrigin(executable_path=sys.executable, module_name=MODULE),
+        lazy_load_user_code=True,
+        location_name=LOCATION,
+    )
+    where = target(settings)
+    if where.socket:
+        _prepare(Path(where.socket))
+    grpc = DagsterGrpcServer(stop, server, _LOG, threads, host=where.host, port=where.port, socket=where.socket)
+    follower = threading.Thread(target=follow, args=(server, database, before, stop), name="follow", daemon=True)
+    follower.start()
+    try:
+        grpc.serve()  # type: ignore[no-untyped-call]
+    finally:
+        stop.set()
+        follower.join()
 
 
 def follow(server: CodeServer, database: Database, seen: str, stop: threading.Event) -> None:

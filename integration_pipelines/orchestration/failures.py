@@ -9,11 +9,13 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import dagster as dg
 
 from connector_resources.errors import IntegrationError, RetryableError
 from integration_pipelines.orchestration.session import Session
+from integration_pipelines.store.retries import AfterFailure
 
 RETRIES = 3
 LONGEST_WAIT = 3600.0
@@ -21,8 +23,8 @@ POLICY = dg.RetryPolicy(max_retries=RETRIES, delay=2, backoff=dg.Backoff.EXPONEN
 
 
 @contextmanager
-def explained(session: Session, tries_before: int, log: logging.Logger) -> Iterator[None]:
-    """Around all that an op does. Closes the history row when nothing more is tried."""
+def explained(session: Session, tries_before: int, log: logging.Logger, instance: dg.DagsterInstance) -> Iterator[None]:
+    """Around all that an op does. Closes the history row when nothing more is tried in this run."""
     try:
         yield
     except RetryableError as problem:
@@ -32,20 +34,29 @@ def explained(session: Session, tries_before: int, log: logging.Logger) -> Itera
             if wait is not None:
                 raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=min(float(wait), LONGEST_WAIT)) from None
             raise
-        session.fail(problem.error_type, str(problem))
+        session.fail(problem.error_type, str(problem), AfterFailure.RETRY)
         raise dg.Failure(f"{problem} Given up after {RETRIES + 1} tries.", allow_retries=False) from None
     except IntegrationError as problem:
-        session.fail(problem.error_type, str(problem))
+        session.fail(problem.error_type, str(problem), AfterFailure.ALERT)
         raise dg.Failure(str(problem), allow_retries=False) from None
     except (dg.Failure, dg.RetryRequested):
         raise
     except Exception as problem:  # noqa: BLE001 - whatever it is, its text may quote records
         sentence = unexpected(problem)
-        session.fail("system", sentence)
+        session.fail("system", sentence, AfterFailure.ALERT)
         raise dg.Failure(sentence, allow_retries=False) from None
     except BaseException:
-        session.fail("system", "The run was cancelled.")
+        if session.ids is not None and cancelled(instance, session.ids.run_id):
+            session.fail("system", "The run was cancelled.", AfterFailure.NOTHING)
+        else:
+            session.fail("system", "The run's process was asked to end before it had finished.", AfterFailure.RETRY)
         raise
+
+
+def cancelled(instance: dg.DagsterInstance, run_id: UUID) -> bool:
+    """Whether somebody asked Dagster to end this very run."""
+    run = instance.get_run_by_id(str(run_id))
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def unexpected(problem: Exception) -> str:

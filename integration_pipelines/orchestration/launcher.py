@@ -1,7 +1,7 @@
 """Warm runs: a forkserver that has imported everything once, and a process of its own for each run, forked from it.
 
 A run's process says who it is (host, process id, start time) in the run's tags before it begins, so that every process of the
-installation on that host can end it or see that it is dead; it belongs to none of them, and outlives a daemon that is restarted.
+installation on that host can end it or see that it is dead; it belongs to none of them, and outlives a restarted daemon.
 """
 
 import multiprocessing
@@ -24,14 +24,14 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils.interrupts import capture_interrupts, setup_interrupt_handlers
 
 PRELOAD = "integration_pipelines.orchestration.preload"
-_WORKER = "integration/worker"
+WORKER_TAG = "integration/worker"
 
 
 class WarmRunLauncher(RunLauncher[Any], ConfigurableClass):
     """Dagster's RunLauncher for dagster.yaml. `preload`: modules that the forkserver imports before its first run."""
 
     def __init__(self, preload: Sequence[str] = (PRELOAD,), inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._inst_data = inst_data
         self.preload = list(preload)
 
@@ -89,7 +89,9 @@ class WarmRunLauncher(RunLauncher[Any], ConfigurableClass):
             return CheckRunHealthResult(WorkerStatus.UNKNOWN, f"The run's worker is on {worker.host}.")
         if worker.alive():
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(worker))
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"The process of this run (worker {worker}) died.", False, str(worker))
+        return CheckRunHealthResult(
+            WorkerStatus.NOT_FOUND, f"The process of this run (worker {worker}) died.", False, str(worker)
+        )
 
 
 class Worker:
@@ -108,7 +110,7 @@ class Worker:
     @classmethod
     def of(cls, run: dg.DagsterRun) -> "Worker | None":
         """By the run's tag, which is written once the run's process has begun."""
-        host, _, rest = run.tags.get(_WORKER, "").partition("/")
+        host, _, rest = run.tags.get(WORKER_TAG, "").partition("/")
         pid, _, started = rest.partition("/")
         return cls(host, int(pid), started) if pid else None
 
@@ -130,7 +132,7 @@ def work(run_id: str, instance_ref: InstanceRef, job_name: str) -> None:
     os.setsid()  # a signal to the terminal's processes is not for it
     setup_interrupt_handlers()
     with capture_interrupts(), dg.DagsterInstance.from_ref(instance_ref) as instance:
-        instance.add_run_tags(run_id, {_WORKER: str(Worker.me())})
+        instance.add_run_tags(run_id, {WORKER_TAG: str(Worker.me())})
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             sys.exit(1)

@@ -20,7 +20,7 @@ def step(
 ) -> Batches:
     """Batches of a step, made only while the IO manager drains them."""
     session: Session = context.resources.sync
-    with explained(session, context.retry_number, context.log):
+    with explained(session, context.retry_number, context.log, context.instance):
         run = session.run()
     return Batches(lambda: batches(run), described(run))
 
@@ -75,7 +75,7 @@ def load(context: dg.OpExecutionContext, resolved: Batches) -> None:
     from integration_pipelines.steps import load as this
 
     session: Session = context.resources.sync
-    with explained(session, context.retry_number, context.log):
+    with explained(session, context.retry_number, context.log, context.instance):
         run = session.run()
         counts, status = this.load(run, resolved)
         session.staging.drop(UUID(context.run_id))

@@ -1,25 +1,18 @@
-"""What every run needs, imported once in the forkserver. Nothing is connected and no thread is started."""
+"""What every run needs, imported once in the forkserver. Nothing is connected, and no thread is started."""
 
 import gc
+from importlib import import_module
 
-import dagster._core.execution.api
-import dagster_postgres
-import orjson
-import pandera.pandas
-import psycopg2
-import pyarrow.compute
+MODULES = (
+    *("dagster._core.execution.api", "dagster._grpc.impl", "dagster_postgres", "psycopg2"),
+    *("pandas", "pandera.pandas", "pyarrow.compute", "pyarrow.csv", "pyarrow.ipc", "orjson", "psycopg", "sqlalchemy"),
+    *("connector_resources.erp_write", "connector_resources.salesforce.resource", "connector_resources.catalogue"),
+    *(f"integration_pipelines.orchestration.{name}" for name in ("jobs", "launcher", "session")),
+    *(f"integration_pipelines.steps.{name}" for name in ("extract", "validate", "map", "resolve", "load", "transforms")),
+    "integration_pipelines.store.installation",
+)
 
-import connector_resources.erp_write
-import connector_resources.salesforce.resource
-import integration_pipelines.orchestration.jobs
-import integration_pipelines.orchestration.launcher
-import integration_pipelines.steps.extract
-import integration_pipelines.steps.load
-import integration_pipelines.steps.map
-import integration_pipelines.steps.resolve
-import integration_pipelines.steps.transforms
-import integration_pipelines.steps.validate
-import integration_pipelines.store.installation
-
+for module in MODULES:
+    import_module(module)
 gc.collect()
 gc.freeze()  # so that a collection in a run's process does not touch, and copy, the pages that it shares

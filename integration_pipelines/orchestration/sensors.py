@@ -12,7 +12,7 @@ from integration_pipelines.store.installation import open_installation
 STAGING_KEPT = timedelta(hours=48)
 
 
-@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING, job_name=None)
+@dg.sensor(minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING, job_name=None)
 def sweeper(_: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Histories of killed runs are closed as failed; abandoned staging is dropped; next month's journal partition is made."""
     settings = load_settings()

@@ -18,6 +18,7 @@ from integration_pipelines.steps.run import Run
 from integration_pipelines.store import connectors, history, mappings, rejects, syncs, turns
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.installation import open_installation
+from integration_pipelines.store.retries import AfterFailure
 from integration_pipelines.store.staging import Staging
 from integration_pipelines.store.syncs import SyncConfig
 
@@ -131,7 +132,7 @@ class Session:
             self._locks.execute(sa.text("SELECT pg_advisory_lock(:k)"), {"k": history.lock_key(self.attempt.id)})
             self._locks.commit()
 
-    def fail(self, error_type: str, message: str) -> None:
+    def fail(self, error_type: str, message: str, after: AfterFailure) -> None:
         """Close the history row as failed; one that could not be opened yet is opened for that."""
         if self.ids is None:
             return
@@ -143,5 +144,5 @@ class Session:
                 connector = connectors.get(scope, config.connector_id)
                 ids = self.ids
                 self.attempt = history.open_attempt(scope, config, connector.revision, ids.run_id, ids.root_run_id, utc_now())
-            if history.fail(scope, self.attempt.id, message, utc_now()):
+            if history.fail(scope, self.attempt.id, message, utc_now(), after):
                 rejects.record_failure(scope, self.attempt, error_type, message)

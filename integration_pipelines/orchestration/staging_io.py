@@ -39,7 +39,7 @@ class StagingIOManager(dg.IOManager):
         session: Session = context.resources.sync
         tries_before = context.step_context.previous_attempt_count
         started = time.monotonic()
-        with explained(session, tries_before, context.log):
+        with explained(session, tries_before, context.log, context.step_context.instance):
             metadata = self._drain(session.staging, UUID(context.run_id), context.step_key, tries_before, obj)
         context.add_output_metadata({**metadata, "seconds": round(time.monotonic() - started, 3)})
 

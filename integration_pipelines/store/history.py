@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from integration_pipelines.events import SyncCompleted, SyncFailed, SyncStarted
 from integration_pipelines.model import SyncStatus
-from integration_pipelines.store import audit, outbox
+from integration_pipelines.store import alerts, audit, outbox, retries
 from integration_pipelines.store.database import Database, Scope
+from integration_pipelines.store.retries import AfterFailure
 from integration_pipelines.store.syncs import SyncConfig
 
 _DEAD = "The process of this run died before it had finished. What it had committed stands; the next run goes on from there."
@@ -152,6 +153,10 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
         id=config.id,
         started=row["started_at"],
     )
+    if status is SyncStatus.FAILED:
+        alerts.failed(scope, attempt.id)  # the next run reads these records again
+    else:
+        alerts.recovered(scope, attempt.id)
     history = _public(scope, attempt.id)
     counts = [history[f"records_{name}"] for name in ("processed", "succeeded", "failed")]
     outbox.announce(
@@ -174,7 +179,7 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
     return status
 
 
-def fail(scope: Scope, history_id: int, message: str, now: datetime) -> bool:
+def fail(scope: Scope, history_id: int, message: str, now: datetime, after: AfterFailure = AfterFailure.RETRY) -> bool:
     """Close a running row as failed, with SyncFailed beside it. False when it was closed already."""
     running = scope.run(
         "SELECT attempt_number FROM sync_history WHERE id = :id AND sync_status IN ('pending', 'running') FOR UPDATE",
@@ -184,6 +189,7 @@ def fail(scope: Scope, history_id: int, message: str, now: datetime) -> bool:
         return False
     _close(scope, history_id, SyncStatus.FAILED, message, now)
     scope.run("UPDATE inbox SET status = 'pending', sync_history_id = NULL WHERE sync_history_id = :id", id=history_id)
+    retries.plan(scope, history_id, now, after)
     outbox.announce(scope, SyncFailed(_public(scope, history_id), message, int(running)))
     return True
 

@@ -122,7 +122,9 @@ def prepare_dagster_home(installation: Installation) -> Path:
     """The folder that DAGSTER_HOME names, with an instance config that holds no address and no secret."""
     home = installation.dagster_home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (home / "dagster.yaml").write_text(DAGSTER_YAML)
+    settings = installation.settings
+    limits = {"runs": settings.max_runs, "connector": settings.max_runs_per_connector, "tenant": settings.max_runs_per_tenant}
+    (home / "dagster.yaml").write_text(DAGSTER_YAML.format(**limits))
     return home
 
 
@@ -130,23 +132,33 @@ DAGSTER_YAML = """\
 # Written by `integration`; changes are overwritten.
 storage:
   postgres:
-    postgres_url: {env: DAGSTER_DATABASE_URL}
+    postgres_url: {{env: DAGSTER_DATABASE_URL}}
+run_launcher:
+  module: integration_pipelines.orchestration.launcher
+  class: WarmRunLauncher
 run_coordinator:
   module: dagster._core.run_coordinator
   class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
+  config: {{dequeue_interval_seconds: 1}}
 concurrency:
   runs:
-    max_concurrent_runs: 4
+    max_concurrent_runs: {runs}
     tag_concurrency_limits:
-      - {key: integration/sync, limit: 1, value: {applyLimitPerUniqueValue: true}}
-run_monitoring: {enabled: true, poll_interval_seconds: 5, start_timeout_seconds: 120, max_resume_run_attempts: 0}
+      - {{key: integration/sync, limit: 1, value: {{applyLimitPerUniqueValue: true}}}}
+      - {{key: integration/connector, limit: {connector}, value: {{applyLimitPerUniqueValue: true}}}}
+      - {{key: integration/tenant, limit: {tenant}, value: {{applyLimitPerUniqueValue: true}}}}
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 5
+  start_timeout_seconds: 120
+  cancel_timeout_seconds: 15
+  max_resume_run_attempts: 0
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
 retention:
-  schedule: {purge_after_days: 90}
-  sensor: {purge_after_days: {skipped: 1, failure: 30, success: 30}}
-telemetry: {enabled: false}
-nux: {enabled: false}
+  schedule: {{purge_after_days: 90}}
+  sensor: {{purge_after_days: {{skipped: 1, failure: 30, success: 30}}}}
+telemetry: {{enabled: false}}
+nux: {{enabled: false}}
 """

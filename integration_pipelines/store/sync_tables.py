@@ -173,3 +173,32 @@ audit_log = sa.Table(
     created(),
     sa.Index("idx_audit_tenant", "tenant_id", "created_at"),
 )
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    identity(),
+    tenant(),
+    Column("sync_configuration_id", BigInteger, nullable=False),
+    Column("sync_history_id", BigInteger, nullable=False),
+    text("kind", 20),
+    created(),
+    at("sent_at"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    text("problem", null=True),
+    within("sync_configuration_id", "sync_configurations"),
+    within("sync_history_id", "sync_history"),
+    sa.Index("idx_alerts_sync", "tenant_id", "sync_configuration_id", "id"),
+    sa.Index("idx_alerts_unsent", "created_at", postgresql_where=sa.text("sent_at IS NULL")),
+)
+
+alert_channels = sa.Table(
+    "alert_channels",
+    metadata,
+    identity(),
+    tenant(),
+    text("name", 255),
+    Column("address", Sealed, nullable=False),
+    created(),
+    sa.UniqueConstraint("tenant_id", "name"),
+)

@@ -57,6 +57,7 @@ OPTIONS: Mapping[str, tuple[float, float, float]] = {  # name → default, least
     "overlap_seconds": (300, 0, 86_400),
     "brake_changes": (0.5, 0, 1),
     "brake_deletes": (0.2, 0, 1),
+    "retry_delay_seconds": (60, 1, 86_400),
     "max_runtime_seconds": (6 * 3600, 10, 30 * 86_400),
 }
 
@@ -78,8 +79,8 @@ def _row(row: sa.RowMapping) -> SyncConfig:
     for name, kind in kinds.items():
         if row[name] not in list(kind):
             raise ConfigurationError(
-                f"Sync config {row['id']} cannot be loaded: its {name.replace('_', ' ')} is '{row[name][:40]}'; it must be one "
-                f"of {', '.join(kind)}."
+                f"Sync config {row['id']} cannot be loaded: its {name.replace('_', ' ')} is '{row[name][:40]}', and must be "
+                f"one of {', '.join(kind)}."
             )
     return SyncConfig(**{name: kinds[name](value) if name in kinds else value for name, value in row.items()})
 

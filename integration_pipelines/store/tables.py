@@ -238,6 +238,7 @@ sync_history = sa.Table(
     Column("config_revision", Integer, nullable=False),
     Column("connector_revision", Integer, nullable=False),
     text("position", 64, null=True),
+    at("retry_at"),
     own(),
     within("sync_configuration_id", "sync_configurations"),
     within("first_history_id", "sync_history"),
@@ -247,6 +248,7 @@ sync_history = sa.Table(
     sa.Index("idx_sync_history_config", "sync_configuration_id"),
     sa.Index("idx_sync_history_status", "sync_status"),
     sa.Index("idx_sync_history_started", "started_at"),
+    sa.Index("idx_sync_history_retry", "retry_at", postgresql_where=sa.text("retry_at IS NOT NULL")),
 )
 
 sync_errors = sa.Table(

@@ -11,7 +11,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.execute("DELETE FROM inbox")  # nothing has written to it before this revision
+    op.execute("TRUNCATE inbox")  # nothing has written to it before this revision
     op.add_column("inbox", sa.Column("erp_entity", sa.String(255), nullable=False))
     op.drop_index("idx_inbox_open", "inbox")
     op.create_index(

@@ -1,0 +1,83 @@
+"""Retries of whole runs: a failed attempt is executed again from the op that failed, up to three times, ever later.
+
+The plan is a column of the failed attempt's history row, written when the row is closed; who carries it out
+(orchestration/upkeep.py) takes it exactly once.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from integration_pipelines.store import alerts
+from integration_pipelines.store.database import Database, Scope
+from integration_pipelines.store.syncs import OPTIONS
+
+RETRIES = 3
+
+
+class AfterFailure(StrEnum):
+    """What a failed run leads to."""
+
+    RETRY = "retry"  # the same may succeed later
+    ALERT = "alert"  # a person must act first
+    NOTHING = "nothing"  # a person has ended it
+
+
+def plan(scope: Scope, history_id: int, now: datetime, after: AfterFailure) -> None:
+    """Three retries, each after four times the delay of the one before, give or take a fifth. When nothing more is tried, or
+    the sync has failed four times in a row whoever started it, the administrators are told."""
+    if after is AfterFailure.NOTHING:
+        return
+    row = scope.rows(
+        """UPDATE sync_history h SET retry_at = CASE WHEN :retry AND h.attempt_number <= :most THEN
+                  CAST(:now AS timestamptz) + make_interval(secs => power(4, h.attempt_number - 1) * (0.8 + 0.4 * random())
+                  * COALESCE((s.transformation_rules->>'retry_delay_seconds')::float, :delay)) END
+           FROM sync_configurations s WHERE h.id = :id AND s.id = h.sync_configuration_id
+           RETURNING h.retry_at, (SELECT count(*) FROM sync_history f WHERE f.sync_configuration_id = h.sync_configuration_id
+               AND f.sync_status = 'failed' AND f.id > COALESCE((SELECT max(id) FROM sync_history g
+                   WHERE g.sync_configuration_id = h.sync_configuration_id AND g.sync_status IN ('completed', 'partial')), 0)
+               ) AS in_a_row""",
+        id=history_id,
+        now=now,
+        retry=after is AfterFailure.RETRY,
+        most=RETRIES,
+        delay=OPTIONS["retry_delay_seconds"][0],
+    )[0]
+    if row["retry_at"] is None or row["in_a_row"] > RETRIES:
+        alerts.failed(scope, history_id)
+
+
+def due(database: Database, now: datetime) -> list[tuple[UUID, int]]:
+    """Failed attempts whose retry is due: (tenant, history id)."""
+    with database.directory() as connection:
+        return [
+            (row.tenant, row.history_id)
+            for row in connection.execute(sa.text("SELECT * FROM due_retries(:now)"), {"now": now})
+        ]
+
+
+def look(scope: Scope, history_id: int) -> UUID | None:
+    """The run that is to be tried again; None when the sync has run since, or is not active any more. The row is locked."""
+    row = scope.rows(
+        """SELECT h.run_id, s.is_active AND s.deleted_at IS NULL AND NOT EXISTS (
+                      SELECT FROM sync_history later WHERE later.sync_configuration_id = h.sync_configuration_id
+                        AND later.id > h.id) AS wanted
+           FROM sync_history h JOIN sync_configurations s ON s.id = h.sync_configuration_id
+           WHERE h.id = :id AND h.retry_at IS NOT NULL FOR UPDATE OF h""",
+        id=history_id,
+    )
+    return row[0]["run_id"] if row and row[0]["wanted"] else None
+
+
+def taken(scope: Scope, history_id: int) -> None:
+    """It is tried again by now, or never will be."""
+    scope.run("UPDATE sync_history SET retry_at = NULL WHERE id = :id", id=history_id)
+
+
+def without_history(database: Database, runs: Sequence[UUID]) -> set[UUID]:
+    """Those of these runs whose process died before it had opened a history row."""
+    with database.directory() as connection:
+        return set(connection.execute(sa.text("SELECT runs_without_history(:runs)"), {"runs": list(runs)}).scalars())
