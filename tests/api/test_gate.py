@@ -201,6 +201,7 @@ def test_errors_of_the_framework_are_problem_documents_without_the_input(recepti
     assert [answer.status_code for answer in answers] == [404, 405, 422, 500]
     for answer in answers:
         assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert set(answer.json()) == {"type", "title", "status", "detail"}
         assert "canary" not in answer.text
         assert "ZeroDivision" not in answer.text
