@@ -41,7 +41,7 @@ def program(reception: Reception, key: str | None = None) -> httpx.Client:
 
 def socket_to(reception: Reception, **headers: str | None) -> ClientConnection:
     sent = {"Origin": reception.url} | headers
-    url = reception.url.replace("http", "ws") + "/dagster/graphql"
+    url = reception.url.replace("http", "ws") + "/dagster/live"
     return connect(url, additional_headers={name: value for name, value in sent.items() if value is not None}, proxy=None)
 
 
@@ -186,6 +186,8 @@ def test_an_open_websocket_ends_when_its_right_has(reception: Reception, databas
         opened.send("still there?")
         with pytest.raises(ConnectionClosedError) as closed:
             opened.recv(timeout=30)
+    assert reception.inner.over.wait(30)
+    assert reception.inner.seen == ["websocket  /dagster/live", "closed"]  # and nothing can be sent any more
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Sign in again.")
 
