@@ -35,6 +35,7 @@ def main() -> None:
     An installation:       integration migrate; integration tenant create acme
     A sync, by hand:       integration sync plan 1; integration sync run 1
     What happened:         integration sync history; integration sync errors 1
+    Who may come in:       integration user list; integration api-key list
 
     Settings come from the environment (README.md lists them); without DATABASE_URL an embedded PostgreSQL under
     INTEGRATION_HOME (default ./var) is used.

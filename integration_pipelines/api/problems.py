@@ -10,14 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-POLICY = "default-src 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",  # here too: the answer to a bug passes by every middleware
+}
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that tells a program what is wrong; never kept by a cache."""
     phrase = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": phrase, "status": status, "detail": detail}
-    kept = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, **(headers or {})}
+    kept = {**HEADERS, **(headers or {})}
     return Response(orjson.dumps(body), status, kept, media_type="application/problem+json")
 
 

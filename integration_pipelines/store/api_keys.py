@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ class NewKey:
     """`key` is shown once and stored nowhere."""
 
     id: int
-    key: str
+    key: str = field(repr=False)
 
 
 def create(scope: Scope, user_id: int, name: str, *, expires_at: datetime | None = None, actor: str) -> NewKey:

@@ -8,7 +8,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -47,7 +47,7 @@ class FirstSignIn:
     """To be shown once."""
 
     email: str
-    password: str
+    password: str = field(repr=False)
 
 
 def create(scope: Scope, email: str, password: str, *, role: str, operator: bool = False, actor: str) -> int:

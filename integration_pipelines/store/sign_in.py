@@ -2,7 +2,7 @@
 
 import hmac
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,7 +21,7 @@ PER_EMAIL, PER_NETWORK = 5, 20
 class NewSession:
     """`token` goes into the browser's cookie and nowhere else."""
 
-    token: str
+    token: str = field(repr=False)
     tenant: UUID
     user_id: int
 
@@ -30,7 +30,7 @@ class NewSession:
 class _Candidate:
     user_id: int
     tenant: UUID
-    password_hash: str | None
+    password_hash: str | None = field(repr=False)
 
 
 def sign_in(

@@ -41,7 +41,7 @@ def program(reception: Reception, key: str | None = None) -> httpx.Client:
 
 def socket_to(reception: Reception, **headers: str | None) -> ClientConnection:
     sent = {"Origin": reception.url} | headers
-    url = reception.url.replace("http", "ws") + "/dagster/graphql"
+    url = reception.url.replace("http", "ws") + "/dagster/live"
     return connect(url, additional_headers={name: value for name, value in sent.items() if value is not None}, proxy=None)
 
 
@@ -186,6 +186,8 @@ def test_an_open_websocket_ends_when_its_right_has(reception: Reception, databas
         opened.send("still there?")
         with pytest.raises(ConnectionClosedError) as closed:
             opened.recv(timeout=30)
+    assert reception.inner.over.wait(30)
+    assert reception.inner.seen == ["websocket  /dagster/live", "closed"]  # and nothing can be sent any more
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Sign in again.")
 
@@ -201,6 +203,7 @@ def test_errors_of_the_framework_are_problem_documents_without_the_input(recepti
     assert [answer.status_code for answer in answers] == [404, 405, 422, 500]
     for answer in answers:
         assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert set(answer.json()) == {"type", "title", "status", "detail"}
         assert "canary" not in answer.text
         assert "ZeroDivision" not in answer.text

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from integration_pipelines.api.gate import Gate
 from integration_pipelines.api.security import Administrator, Engineer, Operator, SignedIn
@@ -35,9 +35,11 @@ class Clock:
 
 @dataclass
 class Inner:
-    """The application behind the gate: answers what it was asked, echoes over websockets. `seen` is all that came through."""
+    """The application behind the gate: answers what it was asked, echoes over websockets. `seen` is all that came through,
+    `over` is set when a websocket has ended."""
 
     seen: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.seen.append(f"{scope['type']} {scope.get('method', '')} {scope['path']}")
@@ -48,11 +50,13 @@ class Inner:
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
-            await self._echo(message, send)
-        self.seen.append(f"closed {message['code']}")
-
-    async def _echo(self, message: Message, send: Send) -> None:
-        await send({"type": "websocket.send", "text": message["text"]})
+            await send({"type": "websocket.send", "text": message["text"]})
+        if message["code"] == 1008:
+            try:
+                await send({"type": "websocket.send", "text": "too late"})
+            except ConnectionError:
+                self.seen.append("closed")
+        self.over.set()
 
 
 @dataclass
