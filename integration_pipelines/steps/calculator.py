@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import FieldType
-from connector_resources.errors import ConfigurationError
+from connector_resources.errors import ConfigurationError, MappingFailed
 from integration_pipelines.canonical import TEXT
 from integration_pipelines.steps.transforms_base import INSTANT, Shape, fit
 
@@ -55,18 +55,20 @@ _NO_RESULTS = {
     "NULL": "null whatever the record holds",
 }
 FAILED = "cannot be worked out for this record (a cast, an overflow, or a division by zero)"
-TOO_LONG = "would take too much memory, because a field that it reads is too long"
+TOO_LONG = "would take too much memory, because this record or its batch is too long"
 
 
 class Calculator:
     """One connection to DuckDB. `seconds`: how long one expression may take over one batch. `at_once`: bytes of text that one
-    statement may read and make, so that memory stays small, and that the time is looked at between two statements."""
+    statement may read and make, so that memory stays small, and that the time is looked at between two statements. `in_all`:
+    the same for one batch."""
 
-    def __init__(self, seconds: float = 10, at_once: int = 2_000_000) -> None:
+    def __init__(self, seconds: float = 10, at_once: int = 2_000_000, in_all: int = 256_000_000) -> None:
         import duckdb
 
         self.seconds = seconds
         self.at_once = at_once
+        self.in_all = in_all
         self._connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
@@ -105,8 +107,9 @@ class Calculator:
             with self._relation(empty):
                 given = str(self._connection.sql(expression.statement).types[0]).removesuffix("[]").strip('"')
         except duckdb.Error as problem:
-            way = "cast the field first; a value inside JSON, of a parent or of a line is text"
-            raise ConfigurationError(f"{_line(str(problem)).rstrip('.')}; {way}") from None
+            sentence = _line(str(problem)).rstrip(".")
+            way = "cast the field first (a value inside JSON, of a parent or of a line is text)"
+            raise ConfigurationError(f"{sentence}; {way}" if " type" in sentence else sentence) from None
         if given.startswith("DECIMAL("):
             digits, scale = (int(part) for part in given[len("DECIMAL(") : -1].split(","))
             return Calculation(self, expression, types, Shape(FieldType.DECIMAL, scale), pa.decimal128(digits, scale))
@@ -115,19 +118,22 @@ class Calculator:
         kind, arrow = _RESULTS[given]
         return Calculation(self, expression, types, Shape(kind), arrow)
 
-    def values(self, statement: str, columns: pa.Table) -> pa.Array:
-        """The first column of the result; null for all when the time is up. Raises ConfigurationError when DuckDB itself gives
-        up; its own message may quote values, so it goes no further."""
+    def values(self, statement: str, columns: pa.Table) -> pa.Array | None:
+        """The first column of the result, None when the time was up before it was there. Raises MappingFailed for a
+        statement that a value stopped, ConfigurationError when DuckDB itself gives up. What DuckDB says may quote values, and
+        goes no further."""
         import duckdb
 
         try:
             with self._relation(columns):
                 return self._connection.sql(statement).to_arrow_table().column(0).combine_chunks()
         except duckdb.InterruptException:
-            return pa.nulls(len(columns))
+            return None
         except duckdb.Error as problem:
-            reason = type(problem).__name__
-            raise ConfigurationError(f"An expression broke off ({reason}); simplify it, or use transforms.") from None
+            of_values = isinstance(problem, duckdb.DataError | duckdb.NotSupportedError | duckdb.ProgrammingError)
+            where = f'"{" ".join(statement.split())}" ({type(problem).__name__})'
+            sentence = f"An expression broke off: {where}; simplify it, or use transforms."
+            raise (MappingFailed if of_values else ConfigurationError)(sentence) from None
 
     @contextmanager
     def clock(self) -> Iterator[threading.Event]:
@@ -168,29 +174,43 @@ class Calculation:
     def perform(self, columns: Mapping[str, pa.Array], wanted: Bools) -> tuple[pa.Array, dict[str, Bools]]:
         """The values of the records that are wanted, null for the others; and for each reason the records that failed."""
         table = pa.table({name: fit(columns[name], kind) for name, kind in self.types.items()})
-        work = self._work(table)
-        too_long = wanted & (work > MOST_WORK)
+        work = np.where(wanted, self._work(table), 0)
+        too_long = work > MOST_WORK
+        too_long |= wanted & (np.cumsum(np.where(too_long, 0, work)) > self.calculator.in_all)
+        late, failed = np.zeros_like(wanted), np.zeros_like(wanted)
+        parts = [pa.nulls(0, self.arrow)]
         chosen = np.flatnonzero(wanted & ~too_long)
         ends = np.flatnonzero(np.diff(np.cumsum(work[chosen]) // self.calculator.at_once)) + 1
-        lists, late = [pa.nulls(0, pa.list_(self.arrow))], np.zeros(len(wanted), dtype=bool)
         with self.calculator.clock() as over:
-            for rows in np.split(chosen, ends):
-                part = pa.nulls(len(rows)) if over.is_set() else self._values(table.take(pa.array(rows)))
-                late[rows] = pa.types.is_null(part.type)
-                lists.append(part.cast(lists[0].type))
-        given = pa.concat_arrays(lists)
-        values = _within_calendar(pc.list_element(given, 0))
-        lost = pc.or_(pc.is_null(given), pc.and_(pc.is_valid(pc.list_element(given, 0)), pc.is_null(values)))
-        failed = np.zeros(len(wanted), dtype=bool)
-        failed[chosen] = lost.to_numpy(zero_copy_only=False)
-        places = np.zeros(len(wanted), dtype=np.int64)
-        places[chosen] = np.arange(len(chosen))
-        known = np.isin(np.arange(len(wanted)), chosen)
+            todo = np.split(chosen, ends)[::-1]
+            while todo:
+                rows = todo.pop()
+                part = table.take(pa.array(rows))
+                try:
+                    lists = None if over.is_set() else self.calculator.values(self.expression.statement, part)
+                except MappingFailed:  # TRY lets a few errors through (a zone that strptime does not know): find the record
+                    if len(rows) > 1:
+                        todo += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                        continue
+                    lists = pa.nulls(1, pa.list_(self.arrow))
+                late[rows] = lists is None
+                values, failed[rows] = self._unpacked(lists, len(rows))
+                parts.append(values)
+        found = pa.concat_arrays(parts)
+        if len(chosen) < len(wanted):
+            places = np.cumsum(wanted & ~too_long) - 1
+            found = found.take(pa.array(places, mask=~wanted | too_long))
         slow = f"took longer than {self.calculator.seconds:g} seconds to work out, together with its batch"
-        return values.take(pa.array(places, mask=~known)), {TOO_LONG: too_long, slow: late, FAILED: failed & ~late}
+        return found, {TOO_LONG: too_long, slow: late, FAILED: failed}
 
-    def _values(self, columns: pa.Table) -> pa.Array:
-        return self.calculator.values(self.expression.statement, columns)
+    def _unpacked(self, lists: pa.Array | None, count: int) -> tuple[pa.Array, Bools]:
+        """The values, and which of them failed: a list that is null, or a date that is in no calendar."""
+        if lists is None:
+            return pa.nulls(count, self.arrow), np.zeros(count, dtype=bool)
+        given = pc.list_element(lists, 0).cast(self.arrow)
+        values = _within_calendar(given)
+        failed = pc.or_(pc.is_null(lists), pc.xor(pc.is_null(values), pc.is_null(given)))
+        return values, failed.to_numpy(zero_copy_only=False)
 
     def _work(self, table: pa.Table) -> "np.ndarray[Any, np.dtype[np.int64]]":
         """The most bytes of text that are read and made for each record."""

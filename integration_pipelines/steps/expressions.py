@@ -18,7 +18,7 @@ from integration_pipelines.steps.expression_functions import FUNCTIONS, READ, SM
 
 LONGEST = 2_000  # characters; DuckDB's parser takes seconds for a thousand brackets that nobody closes
 DEEPEST = 100
-MOST_BRACKETS = 50
+MOST_BRACKETS = 200
 MOST_TIMES = 1_000
 MOST_PLUS = 32_000  # bytes
 MOST_PATTERN = 1_000  # states of a regular expression, roughly: each may cost one step for each character
@@ -78,8 +78,8 @@ def parse(text: str, calculator: Calculator) -> Expression:
         raise ConfigurationError("the expression is empty; write one SQL value over the fields of the record")
     if len(text) > LONGEST:
         raise ConfigurationError(f"an expression has at most {LONGEST} characters; split it into rules, or use transforms")
-    if _brackets(text) > MOST_BRACKETS:
-        raise ConfigurationError(f"the brackets are nested more than {MOST_BRACKETS} deep; write it more simply")
+    if sum(map(text.count, "([{")) > MOST_BRACKETS:
+        raise ConfigurationError(f"an expression has at most {MOST_BRACKETS} brackets; split it into rules, or use transforms")
     tree, empty = (calculator.tree(_FRAME.format(one)) for one in (text, "NULL"))
     inside, frame = _unwrapped(tree)
     if inside is None or frame != _unwrapped(empty)[1]:
@@ -95,15 +95,6 @@ def parse(text: str, calculator: Calculator) -> Expression:
         twice = next(name for name in check.sources if folded[name.lower()] != name)
         raise ConfigurationError(f"SQL cannot tell '{twice}' from '{folded[twice.lower()]}'; write the field in one way")
     return Expression(text, tuple(check.sources), check.made)
-
-
-def _brackets(text: str) -> int:
-    """How deep they go, those within quotes counted too."""
-    depth = deepest = 0
-    for sign in text:
-        depth += (sign in "([{") - (sign in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _unwrapped(tree: Any) -> tuple[Any, Any]:

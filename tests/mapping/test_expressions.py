@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from connector_resources.catalogue import load_catalogue
 from connector_resources.contract import Entity, Field, FieldType
-from connector_resources.errors import ConfigurationError
+from connector_resources.errors import ConfigurationError, MappingFailed
 from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import array, frame, record_index
 from integration_pipelines.model import Batch, absence_frame, marks_frame
@@ -299,7 +299,7 @@ def test_child_lines_may_have_expressions_over_the_line() -> None:
         ({"expression": "1 + 1"}, "reads no field; write a 'constant'"),
         ({"expression": "BillingAddress.city"}, 'write a way into a field in double quotes: "BillingAddress.city"'),
         ({"expression": "Name || NAME"}, "SQL cannot tell 'Name' from 'NAME'; write the field in one way"),
-        ({"expression": "Name + 1"}, "cast the field first; a value inside JSON, of a parent or of a line is text"),
+        ({"expression": "Name + 1"}, "cast the field first (a value inside JSON, of a parent or of a line is text)"),
         ({"expression": "Amount / 3"}, "a floating-point number, which is not exact; cast it to DECIMAL(18, 2)"),
         ({"expression": "Due + INTERVAL 1 DAY"}, "a local time without a zone; cast it to DATE, or say where"),
         ({"expression": "Due * 2"}, "expression: No function matches the given name and argument types"),
@@ -483,7 +483,7 @@ def test_what_is_not_one_harmless_value_is_refused(duck: Calculator, text: str) 
     "text",
     [
         "Name" + " || Name" * (DEEPEST + 1),
-        "(" * 60 + "Name" + ")" * 60,
+        "(" * 201 + "Name" + ")" * 201,
         "(" * 1900,
         "[" * 1900,
         "case when " * 190,
@@ -520,6 +520,14 @@ def test_a_record_whose_texts_would_grow_too_large_is_set_aside_alone(duck: Calc
     calculation = prepared(duck, "replace(Name, 'a', 'aaaaaaaaaa') || Site")
     values, reasons = results(calculation, [{"Name": "a" * 100_000, "Site": "b"}, {"Name": "a", "Site": "b"}])
     assert (values, reasons) == ([None, "aaaaaaaaaab"], [TOO_LONG, None])
+
+
+def test_a_batch_is_worked_out_as_far_as_there_is_memory_for_it() -> None:
+    calculation = prepared(Calculator(in_all=1_500), "Name || Name")
+    rows = [{"Name": "a" * 200}, {"Name": "b" * 100}, {"Name": "c" * 200}, {"Name": "d"}]
+    values, reasons = results(calculation, rows)
+    assert values == ["a" * 400, "b" * 200, None, None]
+    assert reasons == [None, None, TOO_LONG, TOO_LONG]
 
 
 GROWING = st.recursive(
@@ -584,17 +592,29 @@ def test_nothing_outside_can_be_reached_even_by_sql_that_was_not_checked(duck: C
         "SET enable_external_access = true",
         "SELECT * FROM tmp_path",
     ):
-        with pytest.raises(ConfigurationError, match="An expression broke off"):
+        with pytest.raises((ConfigurationError, MappingFailed), match="An expression broke off"):
             duck.values(statement, pa.table({"a": [1]}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv"]
 
 
-def test_a_failure_of_duckdb_itself_stops_the_run_without_quoting_a_value(duck: Calculator) -> None:
-    with pytest.raises(ConfigurationError, match=r"^An expression broke off \(ConversionException\)") as caught:
-        duck.values("SELECT cast(a as INTEGER) FROM r", pa.table({"a": ["sesame"]}))
-    assert "sesame" not in str(caught.value)
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+def test_a_failure_of_duckdb_itself_stops_the_run_and_no_failure_quotes_a_value(duck: Calculator) -> None:
+    for statement, error in (
+        ("SELECT cast(a as INTEGER) FROM r", MappingFailed),
+        ("SELECT list(x.range) FROM r, range(100000000) x", ConfigurationError),
+    ):
+        with pytest.raises(error, match=r'^An expression broke off: "SELECT .*" \(\w+Exception\); simplify it') as caught:
+            duck.values(statement, pa.table({"a": ["sesame"]}))
+        assert "sesame" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_record_whose_failure_cannot_be_caught_within_sql_is_found_all_the_same(duck: Calculator, at: int) -> None:
+    calculation = prepared(duck, "cast(strptime(Code, '%Y %Z') as DATE)")
+    rows = [{"Code": "2024 Nowhere/Land" if number in (at, 4) else "2024 UTC"} for number in range(7)]
+    values, reasons = results(calculation, rows)
+    assert reasons == [FAILED if number in (at, 4) else None for number in range(7)]
+    assert values == [None if number in (at, 4) else date(2024, 1, 1) for number in range(7)]
 
 
 def test_a_run_without_expressions_does_not_import_duckdb() -> None:
