@@ -151,6 +151,7 @@ class Calculator:
             yield late
         finally:
             timer.cancel()
+            timer.join()  # so that a late ring does not interrupt what comes next
 
     @contextmanager
     def _relation(self, columns: pa.Table) -> Iterator[None]:
@@ -192,7 +193,7 @@ class Calculation:
                     if len(rows) > 1:
                         todo += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
                         continue
-                    lists = pa.nulls(1, pa.list_(self.arrow))
+                    lists = pa.nulls(len(rows), pa.list_(self.arrow))
                 late[rows] = lists is None
                 values, failed[rows] = self._unpacked(lists, len(rows))
                 parts.append(values)
