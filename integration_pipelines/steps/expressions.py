@@ -159,7 +159,7 @@ class _Check:
 
     def constant(self, node: Any, _: int) -> Growth:
         literal = node["literal"]
-        if literal["kind"] not in _LITERALS or set(literal) - {"kind", "text"}:
+        if literal["kind"] not in _LITERALS:
             raise ConfigurationError(f"a constant of kind {literal['kind'].lower()} is not allowed; write text or a number")
         return Growth(0, max(SMALL.plus, len(literal.get("text", "").encode())))
 
