@@ -110,6 +110,16 @@ def test_the_readme_examples_give_what_it_says(duck: Calculator, text: str, row:
     assert as_text(values).to_pylist() == [expected]
 
 
+def test_the_readme_rules_fit_a_customer() -> None:
+    rules = "source_entity: Account\ntarget_entity: customer\nmappings:\n" + README.split("```yaml\n")[1].split("```")[0]
+    definition = parse_yaml(rules + "- {constant: true, target: active}\n", "README.md")
+    check(definition, ERP["customer"], SOURCE, ERP)
+    mapped = apply(
+        compile_mapping(definition, ERP["customer"], SOURCE, ERP), batch({"Amount": [Decimal("0.10"), Decimal(-1)]})
+    )
+    assert array(mapped.records["credit_limit"]).to_pylist() == [Decimal("0.11"), Decimal("0.00")]
+
+
 def test_the_readme_has_examples_and_lists_each_function() -> None:
     assert len(examples()) == README.split("```sql\n")[1].split("```")[0].count("\n") // 2 > 10
     rows = re.findall(r"^\| (`.*?`) \|", README.split("| functions |")[1].split("\n\n")[0], re.MULTILINE)
