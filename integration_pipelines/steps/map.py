@@ -73,9 +73,14 @@ class _Faults:
         if new.any():
             one = rule.rule
             way = "correct it at the source, or change the rule"
-            message = f"What {one.source or 'the constant'} holds {reason}, so {one.target} cannot be set: {way}."
+            subject = f"What {one.source or 'the constant'} holds"
+            details = {"source": one.source}
+            if one.expression:
+                subject = "A field of the expression" if what == "source" else "What the expression gives"
+                details = {"expression": one.expression.text}
+            message = f"{subject} {reason}, so {one.target} cannot be set: {way}."
             self.first[new] = len(self.reasons)
-            self.reasons.append((one.target, f"{one.number}: {what}", message, json.dumps({"source": one.source})))
+            self.reasons.append((one.target, f"{one.number}: {what}", message, json.dumps(details)))
 
     def reject(self, batch: Batch) -> Batch:
         bad = self.first >= 0
@@ -123,7 +128,13 @@ def _holds(compiled: CompiledRule, columns: _Columns, live: Bools) -> Bools:
 
 def _chain(compiled: CompiledRule, columns: _Columns, heard: Bools, faults: _Faults) -> pa.Array:
     rule = compiled.rule
-    values = columns.values(str(rule.source))
+    if compiled.calculation:
+        given = {source: columns.values(source) for source in compiled.calculation.types}
+        values, failures = compiled.calculation.perform(given, heard)
+        for reason, mask in failures.items():
+            faults.add(mask, compiled, "expression", reason)
+    else:
+        values = columns.values(str(rule.source))
     for step in rule.chain:
         values, failed = step.perform(values, columns)
         faults.add(_bools(failed) & heard, compiled, step.transform.name, step.transform.reason or "is of another type")

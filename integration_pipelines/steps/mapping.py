@@ -6,6 +6,7 @@ steps/map.py. Only the inbound rules are compiled.
 
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import pandas as pd
@@ -18,6 +19,7 @@ from connector_resources.errors import ConfigurationError
 from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import TEXT, array, parse_json, text_of
 from integration_pipelines.model import ConflictStrategy
+from integration_pipelines.steps.calculator import Calculation, Calculator
 from integration_pipelines.steps.mapping_grammar import (
     Constant,
     MappingDefinition,
@@ -59,13 +61,14 @@ class SourcePath:
 @dataclass(frozen=True)
 class CompiledRule:
     """A rule with the target's field (None: a line's field that nobody describes). `constant` and `default` are one-element
-    arrays of the column's type."""
+    arrays of the column's type. `calculation`: the rule's expression, ready to be worked out."""
 
     rule: Rule
     field: Field | None
     lines: tuple["CompiledRule", ...]
     constant: pa.Array | None
     default: pa.Array | None
+    calculation: Calculation | None = None
 
     @property
     def type(self) -> pa.DataType | None:
@@ -203,6 +206,10 @@ class _Compiler:
         self.refuse = definition.where.refuse
         self.erp_entities = erp_entities
 
+    @cached_property
+    def calculator(self) -> Calculator:
+        return Calculator()
+
     def rules(self, rules: tuple[Rule, ...], target: Entity | None, source: Entity | None) -> tuple[CompiledRule, ...]:
         return tuple(self.rule(rule, target, source) for rule in rules if rule.inbound)
 
@@ -215,7 +222,10 @@ class _Compiler:
         child = _lines(target, rule.target)
         described = self.erp_entities.get(child.entity) if child else None
         compiled = CompiledRule(rule, field, self.rules(rule.lines, described, None), None, None)
-        if rule.source is not None and not rule.lines:
+        calculation = self.calculation(rule, source, shapes)
+        if calculation:
+            self.chain(rule, field, calculation.shape)
+        elif rule.source is not None and not rule.lines:
             self.chain(rule, field, shapes[0])
         return CompiledRule(
             rule,
@@ -223,7 +233,18 @@ class _Compiler:
             compiled.lines,
             self.constant(rule, compiled, rule.constant, "constant"),
             self.constant(rule, compiled, rule.default, "default"),
+            calculation,
         )
+
+    def calculation(self, rule: Rule, source: Entity | None, shapes: list[Shape]) -> Calculation | None:
+        """None without an expression, or while nobody describes the source's fields. What is in a line is text."""
+        if rule.expression is None or (source is None and "lines" not in rule.path):
+            return None
+        kinds = [arrow_type(Field("", shape.kind, scale=shape.scale)) if shape.kind else TEXT for shape in shapes]
+        try:
+            return self.calculator.prepare(rule.expression, dict(zip(rule.expression.sources, kinds, strict=False)))
+        except ConfigurationError as problem:
+            raise self.refuse((*rule.path, "expression"), str(problem)) from None
 
     def field(self, rule: Rule, target: Entity | None) -> Field | None:
         """The target's field. A line's field is unknown where nobody describes the line."""
@@ -266,7 +287,8 @@ class _Compiler:
         parent = "." in name and any(one.references for one in source.fields)
         if path_of(source, name).keys or parent:
             return Shape(None)
-        place = (*rule.path, "source" if name == rule.source else "transforms")
+        read = rule.expression.sources if rule.expression else ()
+        place = (*rule.path, "source" if name == rule.source else "expression" if name in read else "transforms")
         raise self.refuse(place, f"{source.name} has no field '{name}'{lined_yaml.suggestion(name, source.names)}")
 
     def chain(self, rule: Rule, field: Field | None, shape: Shape) -> None:
@@ -279,7 +301,7 @@ class _Compiler:
         kind = shape.kind
         if field is None or kind is None:
             return
-        place = (*rule.path, "source")
+        place = (*rule.path, "expression" if rule.expression else "source")
         wanted = FieldType.STRING if rule.reference else field.type
         fits = {FieldType.INTEGER: {FieldType.DECIMAL}} if not rule.reference else {FieldType.INTEGER: {FieldType.STRING}}
         if kind is not wanted and wanted not in fits.get(kind, ()):
@@ -287,10 +309,9 @@ class _Compiler:
             way = f"; add one of the transforms {', '.join(ways)}" if ways else ""
             raise self.refuse(place, f"{kind.value} does not fit {rule.target}, which is {wanted.value}{way}")
         if wanted is FieldType.DECIMAL and not rule.chain and shape.scale > field.scale:
-            raise self.refuse(
-                place,
-                f"'{rule.source}' has {shape.scale} decimals and '{rule.target}' {field.scale}; add {{round: {field.scale}}}",
-            )
+            what = "the expression" if rule.expression else f"'{rule.source}'"
+            way = f"add {{round: {field.scale}}}"
+            raise self.refuse(place, f"{what} has {shape.scale} decimals and '{rule.target}' {field.scale}; {way}")
 
     def constant(self, rule: Rule, compiled: CompiledRule, value: Constant | None, key: str) -> pa.Array | None:
         if value is None:

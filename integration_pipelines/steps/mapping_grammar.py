@@ -8,11 +8,14 @@ import copy
 from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from connector_resources import lined_yaml
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.model import ConflictStrategy
+from integration_pipelines.steps import expressions
+from integration_pipelines.steps.calculator import Calculator
 from integration_pipelines.steps.transforms import CONDITION, TRANSFORMS, Step, parse_step
 
 Owner: TypeAlias = Literal["external", "erp"]
@@ -25,6 +28,7 @@ _TOP_OPTIONAL = {"mapping_name": str, "version": int, "transformation_functions"
 FUNCTIONS = {"owner": str, "on_null": str, "match": list, "lookups": dict}
 RULE = {
     "source": str,
+    "expression": str,
     "target": str,
     "transforms": list,
     "constant": _CONSTANT,
@@ -67,6 +71,7 @@ class Rule:
     number: str
     target: str
     source: str | None
+    expression: expressions.Expression | None
     chain: tuple[Step, ...]
     constant: Constant | None
     default: Constant | None
@@ -88,7 +93,8 @@ class Rule:
     @property
     def sources(self) -> tuple[str, ...]:
         """Every source field that the value depends on (the condition's apart)."""
-        own = () if self.source is None else (self.source,)
+        own: tuple[str, ...] = () if self.source is None else (self.source,)
+        own = self.expression.sources if self.expression else own
         return tuple(dict.fromkeys([*own, *(name for step in self.chain for name in step.sources)]))
 
 
@@ -170,6 +176,10 @@ class _Reader:
         self.refuse = where.refuse
         self.functions: Table[str, Any] = {}
 
+    @cached_property
+    def calculator(self) -> Calculator:
+        return Calculator()
+
     def definition(self, document: Any, name: str) -> MappingDefinition:
         top = self.table(document, (), {**_TOP, **_TOP_OPTIONAL}, needed=tuple(_TOP))
         place: lined_yaml.Place = ("transformation_functions",)
@@ -232,12 +242,12 @@ class _Reader:
     def rule(self, raw: Any, path: lined_yaml.Place, number: str) -> Rule:
         given = self.table(raw, path, RULE, needed=("target",))
         nested = len(path) > 2
-        if ("source" in given) == ("constant" in given):
-            raise self.refuse(path, "a rule has either a 'source' or a 'constant'")
+        if len(set(given) & {"source", "constant", "expression"}) != 1:
+            raise self.refuse(path, "a rule has either a 'source', a 'constant' or an 'expression'")
         if "constant" in given and set(given) & {"transforms", "default", "lines", "reference", "match"}:
             raise self.refuse(path, "a constant takes no transforms, default, lines, reference or match")
-        if "lines" in given and (nested or set(given) & {"transforms", "default", "reference", "match"}):
-            raise self.refuse((*path, "lines"), "'lines' stand in a rule of their own, without transforms, and only once")
+        if "lines" in given and (nested or set(given) & {"expression", "transforms", "default", "reference", "match"}):
+            raise self.refuse((*path, "lines"), "'lines' stand in a rule of their own with a source, and only once")
         if nested and set(given) & {"match", "owner", "on_null", "conflict"}:
             raise self.refuse(path, "'match', 'owner', 'on_null' and 'conflict' belong to the rule that holds the lines")
         chain = self.chain(given.get("transforms", []), (*path, "transforms"))
@@ -250,6 +260,8 @@ class _Reader:
             raise self.refuse(
                 (*path, "direction"), "this rule cannot be turned round; write one inbound and one outbound rule"
             )
+        if "expression" in given and direction == "outbound":
+            raise self.refuse((*path, "direction"), "an expression reads external fields, so its rule is an inbound one")
         if given.get("match") and direction == "outbound":
             raise self.refuse((*path, "match"), "a match key is made of inbound rules")
         return Rule(
@@ -257,6 +269,7 @@ class _Reader:
             number=number,
             target=given["target"],
             source=given.get("source"),
+            expression=self.expression(given.get("expression"), (*path, "expression")),
             chain=chain,
             constant=given.get("constant"),
             default=given.get("default"),
@@ -271,6 +284,12 @@ class _Reader:
             conflict=ConflictStrategy(given["conflict"]) if "conflict" in given else None,
             when=when,
         )
+
+    def expression(self, raw: str | None, path: lined_yaml.Place) -> expressions.Expression | None:
+        try:
+            return None if raw is None else expressions.parse(raw, self.calculator)
+        except ConfigurationError as problem:
+            raise self.refuse(path, str(problem)) from None
 
     def chain(self, raw: list[Any], path: lined_yaml.Place) -> tuple[Step, ...]:
         found = []

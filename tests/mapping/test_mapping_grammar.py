@@ -64,7 +64,7 @@ def test_what_is_handed_out_as_json_cannot_change_the_definition() -> None:
         ),
         ("{source: A, target: name, transfroms: [trim]}", "unknown key 'transfroms'; did you mean 'transforms'?"),
         ("{source: A}", "line 4, rule 1: 'target' is missing"),
-        ("{target: name}", "either a 'source' or a 'constant'"),
+        ("{target: name}", "either a 'source', a 'constant' or an 'expression'"),
         ("{source: A, target: name, transforms: [{truncate: long}]}", "'length' of 'truncate' must be a whole number"),
         ("{source: A, target: name, transforms: [truncate]}", "'truncate' needs 'length': a whole number"),
         ("{source: A, target: name, transforms: [{truncate: {length: 3, on_error: ignore}}]}", "'on_error' is one of reject"),

@@ -1,0 +1,662 @@
+"""Expressions of rules: what they give, what fails, and what nobody may write."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping as Table
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector_resources.catalogue import load_catalogue
+from connector_resources.contract import Entity, Field, FieldType
+from connector_resources.errors import ConfigurationError, MappingFailed
+from connector_resources.frames import arrow_type
+from integration_pipelines.canonical import array, frame, record_index
+from integration_pipelines.model import Batch, absence_frame, marks_frame
+from integration_pipelines.steps.calculator import FAILED, TOO_LONG, Calculation, Calculator
+from integration_pipelines.steps.expression_functions import FUNCTIONS
+from integration_pipelines.steps.expressions import DEEPEST, parse
+from integration_pipelines.steps.map import apply
+from integration_pipelines.steps.mapping import Mapping, check, compile_mapping, from_json, parse_yaml
+from integration_pipelines.steps.transforms import as_text, fit
+
+README = (Path(__file__).parents[2] / "mappings" / "README.md").read_text(encoding="utf-8").split("### Expressions")[1]
+ERP = {name: described.entity for name, described in load_catalogue().items()}
+SOURCE = Entity(
+    "Account",
+    (
+        *(Field(name, FieldType.STRING) for name in ("Name", "Site", "Code")),
+        Field("Quantity", FieldType.INTEGER),
+        Field("Amount", FieldType.DECIMAL, scale=2),
+        Field("Rate", FieldType.DECIMAL, scale=18),
+        Field("Active", FieldType.BOOLEAN),
+        Field("Due", FieldType.DATE),
+        Field("Created", FieldType.INSTANT),
+        Field("BillingAddress", FieldType.JSON),
+        Field("Items", FieldType.JSON),
+        Field("Parent", FieldType.STRING, references=("Account",)),
+    ),
+    "Id",
+)
+ABSENT = object()
+
+
+@pytest.fixture(scope="module")
+def duck() -> Calculator:
+    return Calculator()
+
+
+def prepared(duck: Calculator, text: str) -> Calculation:
+    expression = parse(text, duck)
+    fields = [SOURCE.field(name) for name in expression.sources]
+    return duck.prepare(
+        expression, {n: arrow_type(f) if f else pa.string() for n, f in zip(expression.sources, fields, strict=True)}
+    )
+
+
+def results(calculation: Calculation, rows: list[dict[str, Any]]) -> tuple[list[Any], list[str | None]]:
+    """The values, and beside each why there is none."""
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in calculation.types.items()}
+    values, failures = calculation.perform(columns, np.ones(len(rows), dtype=bool))
+    reasons = [next((reason for reason, mask in failures.items() if mask[at]), None) for at in range(len(rows))]
+    return values.to_pylist(), reasons
+
+
+def one(duck: Calculator, text: str, **row: Any) -> Any:
+    (value,), (reason,) = results(prepared(duck, text), [row])
+    return value if reason is None else reason
+
+
+def batch(columns: Table[str, list[Any]], deleted: list[bool] | None = None) -> Batch:
+    """Records r0, r1, …; ABSENT where the other side did not say."""
+    index = record_index([f"r{at}" for at in range(len(next(iter(columns.values()))))])
+    types = {field.name: arrow_type(field) for field in SOURCE.fields}
+    values = {n: pa.array([None if v is ABSENT else v for v in vs], types.get(n, pa.string())) for n, vs in columns.items()}
+    absent = {n: np.array([v is ABSENT for v in vs], dtype=bool) for n, vs in columns.items()}
+    return Batch(frame(values, index), marks_frame(index, deleted=deleted), absence_frame(absent, index))
+
+
+def compiled(*rules: Any, target: str = "customer") -> Mapping:
+    return compile_mapping(from_json("m", "Account", target, list(rules)), ERP[target], SOURCE, ERP)
+
+
+def outcome(mapping: Mapping, given_batch: Batch, field: str) -> list[Any]:
+    mapped = apply(mapping, given_batch)
+    values = array(mapped.records[field]).to_pylist()
+    return [ABSENT if gone else value for value, gone in zip(values, mapped.absence(field), strict=True)]
+
+
+def examples() -> list[tuple[str, str, str]]:
+    block = README.split("```sql\n")[1].split("```")[0]
+    return re.findall(r"^(.+)\n-- (\{.*\}) gives \"(.*)\"$", block, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("text", "row", "expected"), examples(), ids=[f"example {at}" for at in range(len(examples()))])
+def test_the_readme_examples_give_what_it_says(duck: Calculator, text: str, row: str, expected: str) -> None:
+    calculation = prepared(duck, text)
+    texts = {name: None if value is None else str(value) for name, value in json.loads(row).items()}
+    columns = {name: fit(pa.array([texts[name]], pa.string()), kind) for name, kind in calculation.types.items()}
+    values, failures = calculation.perform(columns, np.ones(1, dtype=bool))
+    assert not any(mask.any() for mask in failures.values())
+    assert as_text(values).to_pylist() == [expected]
+
+
+def test_the_readme_rules_fit_a_customer() -> None:
+    rules = "source_entity: Account\ntarget_entity: customer\nmappings:\n" + README.split("```yaml\n")[1].split("```")[0]
+    definition = parse_yaml(rules + "- {constant: true, target: active}\n", "README.md")
+    check(definition, ERP["customer"], SOURCE, ERP)
+    mapped = apply(
+        compile_mapping(definition, ERP["customer"], SOURCE, ERP), batch({"Amount": [Decimal("0.10"), Decimal(-1)]})
+    )
+    assert array(mapped.records["credit_limit"]).to_pylist() == [Decimal("0.11"), Decimal("0.00")]
+
+
+def test_the_readme_has_examples_and_lists_each_function() -> None:
+    assert len(examples()) == README.split("```sql\n")[1].split("```")[0].count("\n") // 2 > 10
+    rows = re.findall(r"^\| (`.*?`) \|", README.split("| functions |")[1].split("\n\n")[0], re.MULTILINE)
+    assert {word for row in rows for word in re.findall(r"`(\w+)`", row)} == {
+        name for name in FUNCTIONS if name.isidentifier()
+    }
+
+
+# What they give
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "expected"),
+    [
+        ("Amount + 0.1", {"Amount": Decimal("0.20")}, Decimal("0.30")),
+        ("Amount * 3", {"Amount": Decimal("33333333333333333333.33")}, Decimal("99999999999999999999.99")),
+        ("Quantity // 2", {"Quantity": 7}, 3),
+        ("Code || ''", {"Code": "00123"}, "00123"),
+        ("Name", {"Name": "a"}, "a"),
+        ("nullif(Name, '')", {"Name": ""}, None),
+        ("concat(Name, Site)", {"Name": "a", "Site": None}, "a"),
+        ("Name || Site", {"Name": "a", "Site": None}, None),
+        ("Site IS NULL", {"Site": None}, True),
+        ("if(Active, 'yes', 'no')", {"Active": True}, "yes"),
+        ("Name LIKE '100!%' ESCAPE '!'", {"Name": "100%"}, True),
+        ("Name ~ '^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$'", {"Name": "DE89370400440532013000"}, True),
+        ("Name -- a remark", {"Name": "a"}, "a"),
+        ("Name /* a remark */ || '!'", {"Name": "a"}, "a!"),
+        ("round(Amount, 1)", {"Amount": Decimal("0.25")}, Decimal("0.3")),
+        ("extract(year FROM Due)", {"Due": date(2024, 2, 29)}, 2024),
+        ("Due - DATE '2024-01-01'", {"Due": date(2024, 2, 29)}, 59),
+        ("Created + INTERVAL 1 DAY", {"Created": datetime(2024, 3, 30, 1, tzinfo=UTC)}, datetime(2024, 3, 31, 1, tzinfo=UTC)),
+        ("cast(Created as VARCHAR)", {"Created": datetime(2024, 3, 30, 1, tzinfo=UTC)}, "2024-03-30 01:00:00+00"),
+        ("cast(Created as DATE)", {"Created": datetime(2024, 3, 30, 23, 59, tzinfo=UTC)}, date(2024, 3, 30)),
+        ("coalesce(try_cast(Code as INTEGER), 0)", {"Code": "x"}, 0),
+        ("case when Quantity = 0 then 0 else 100 // Quantity end", {"Quantity": 0}, 0),
+        ("greatest(Quantity, 0)", {"Quantity": -1}, 0),
+        ("\"a \"\"b\"\"; drop\"", {'a "b"; drop': "x"}, "x"),
+        ("rowid || current_date || \"user\"", {"rowid": "1", "current_date": "2", "user": "3"}, "123"),
+    ],
+)  # fmt: skip
+def test_an_expression_gives(duck: Calculator, text: str, row: dict[str, Any], expected: Any) -> None:
+    found = one(duck, text, **row)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("cast(Code as INTEGER)", {"Code": "secret"}),
+        ("cast(Code as INTEGER)", {"Code": ""}),
+        ("Quantity + 1", {"Quantity": 2**63 - 1}),
+        ("10 // Quantity", {"Quantity": 0}),
+        ("10 % Quantity", {"Quantity": 0}),
+        ("cast(Amount / Quantity as DECIMAL(18, 2))", {"Amount": Decimal(1), "Quantity": 0}),
+        ("cast(Amount as DECIMAL(4, 2))", {"Amount": Decimal("100.00")}),
+        ("make_date(Quantity, 2, 30)", {"Quantity": 2024}),
+        ("strptime(Code, '%Y') AT TIME ZONE 'UTC'", {"Code": "MMXXIV"}),
+        ("cast(Due + INTERVAL 1 DAY as DATE)", {"Due": date.max}),
+        ("Created + INTERVAL 1 YEAR", {"Created": datetime.max.replace(tzinfo=UTC)}),
+        ("cast(Code as DATE)", {"Code": "infinity"}),
+        ("cast(Code as TIMESTAMPTZ)", {"Code": "-infinity"}),
+        ("cast(Code as DATE)", {"Code": "0044-03-15 (BC)"}),
+    ],
+)
+def test_a_value_that_cannot_be_worked_out_fails(duck: Calculator, text: str, row: dict[str, Any]) -> None:
+    assert one(duck, text, **row) == FAILED
+
+
+def test_records_that_fail_are_set_aside_without_their_values_and_the_others_go_on() -> None:
+    mapping = compiled({"source": "Name", "target": "name"}, {"expression": "cast(Code as INTEGER)", "target": "employees"})
+    mapped = apply(mapping, batch({"Name": ["a", "b", "c"], "Code": ["1", "sesame", None]}))
+    assert array(mapped.records["employees"]).to_pylist() == [1, None]
+    (row,) = mapped.rejected.to_dict("records")
+    assert (row["record_id"], row["error_type"], row["field"], row["rule"]) == ("r1", "mapping", "employees", "2: expression")
+    assert row["message"].startswith("What the expression gives cannot be worked out for this record")
+    assert row["message"].endswith("so employees cannot be set: correct it at the source, or change the rule.")
+    assert "sesame" not in row["message"] + row["details"]
+
+
+NUMERALS = st.one_of(st.none(), st.integers(-(2**64), 2**64).map(str), st.sampled_from(["", "x", " 7 ", "1e3", "07"]))
+
+
+@given(st.lists(NUMERALS, max_size=30))
+@settings(deadline=None, max_examples=60)
+def test_a_batch_gives_what_its_records_give_one_by_one_and_fails_for_the_same(duck: Calculator, codes: list[Any]) -> None:
+    calculation = prepared(duck, "100 // nullif(try_cast(Code as BIGINT), 1) + cast(Code as BIGINT)")
+    together = results(calculation, [{"Code": code} for code in codes])
+    alone = [results(calculation, [{"Code": code}]) for code in codes]
+    assert together == ([values[0] for values, _ in alone], [reasons[0] for _, reasons in alone])
+    for code, value, reason in zip(codes, *together, strict=True):
+        assert code is not None or (value, reason) == (None, None)  # a null is a null and no failure
+
+
+@given(st.decimals(-(10**15), 10**15, places=2), st.decimals(-(10**6), 10**6, places=2))
+@settings(deadline=None, max_examples=60)
+def test_decimals_are_exact(duck: Calculator, amount: Decimal, other: Decimal) -> None:
+    assert one(duck, f"Amount * {other:f}", Amount=amount) == amount * other
+    assert one(duck, f"Amount - {other:f}", Amount=amount) == amount - other
+
+
+# In a rule
+
+
+def test_null_and_absent_stay_different() -> None:
+    mapping = compiled({"expression": "coalesce(Name, '-') || coalesce(Site, '-')", "target": "name"})
+    given_batch = batch({"Name": ["a", None, ABSENT, "d"], "Site": ["b", None, "c", ABSENT]})
+    assert outcome(mapping, given_batch, "name") == ["ab", "--", ABSENT, ABSENT]
+    assert outcome(mapping, batch({"Name": ["a"]}), "name") == [ABSENT]
+
+
+def test_what_else_a_rule_has_works_with_an_expression() -> None:
+    rule = {
+        "expression": "nullif(Name || Site, '')",
+        "target": "name",
+        "transforms": ["upper", {"truncate": 3}],
+        "default": "none",
+        "default_on": "both",
+        "when": {"source": "Code", "not_in": ["x"]},
+        "match": True,
+        "owner": "erp",
+        "on_null": "keep",
+        "conflict": "manual",
+    }
+    mapping = compiled(rule)
+    given_batch = batch({"Name": ["ab", "", ABSENT, "a"], "Site": ["cd", "", "", "b"], "Code": ["y", "y", "y", "x"]})
+    assert outcome(mapping, given_batch, "name") == ["ABC", "none", "none", ABSENT]
+    assert (mapping.owner("name"), mapping.match, mapping.strategy("name")) == ("erp", ("name",), "manual")
+    assert mapping.source_fields == ("Name", "Site", "Code")
+    assert mapping.definition.rules[0].direction == "inbound"
+
+
+def test_a_rule_that_does_not_apply_cannot_fail_and_a_required_value_that_is_null_does() -> None:
+    casting = {"expression": "cast(Code as INTEGER)", "target": "employees", "required": True}
+    guarded = {**casting, "when": {"source": "Name", "equals": "a"}}
+    given_batch = batch({"Name": ["a", "b", "a"], "Code": ["1", "x", None]})
+    mapped = apply(compiled(guarded), given_batch)
+    assert mapped.rejected[["record_id", "rule"]].values.tolist() == [["r2", "1: required"]]
+    gone = apply(compiled(casting), batch({"Code": ["x"]}, deleted=[True]))
+    assert (list(gone.records.index), len(gone.rejected)) == (["r0"], 0)
+
+
+def test_a_way_into_json_and_a_field_of_a_parent_are_quoted_names_and_text() -> None:
+    mapping = compiled(
+        {"expression": 'upper("BillingAddress.city") || \' \' || "Parent.Name"', "target": "name"},
+        {"expression": 'cast("BillingAddress.staff" as INTEGER) + 1', "target": "employees"},
+    )
+    texts = ['{"city":"Ulm","staff":12}', '{"staff":1}', "broken"]
+    mapped = apply(mapping, batch({"BillingAddress": texts, "Parent.Name": ["A", "B", "C"]}))
+    assert array(mapped.records["name"]).to_pylist() == ["ULM A", None]
+    assert mapped.absence("name").tolist() == [False, True]
+    assert array(mapped.records["employees"]).to_pylist() == [13, 2]
+    assert mapping.source_fields == ("BillingAddress", "Parent.Name")
+    assert mapped.rejected["message"].tolist()[0].startswith("A field of the expression is not the JSON")
+
+
+def test_a_reference_may_be_put_together() -> None:
+    rule = {"expression": "'C' || Code", "target": "customer_id", "reference": "customer"}
+    assert outcome(compiled(rule, target="contact_person"), batch({"Code": ["07", None]}), "customer_id") == ["C07", None]
+
+
+def test_child_lines_may_have_expressions_over_the_line() -> None:
+    lines = [
+        {"source": "No", "target": "line_number"},
+        {"expression": "cast(\"Order.Qty\" as DECIMAL(18, 4)) * cast(Factor as DECIMAL(4, 2))", "target": "quantity",
+         "transforms": [{"round": 4}]},
+    ]  # fmt: skip
+    mapping = compiled({"source": "Items", "target": "lines", "lines": lines}, target="sales_order")
+    texts = ['[{"No":1,"Order":{"Qty":"1.5"},"Factor":2},{"No":2}]', '[{"No":1,"Order":{"Qty":"x"},"Factor":1}]']
+    mapped = apply(mapping, batch({"Items": texts}))
+    assert json.loads(array(mapped.records["lines"])[0].as_py()) == [{"line_number": 1, "quantity": 3}, {"line_number": 2}]
+    assert mapped.rejected[["field", "rule"]].values.tolist() == [["lines.quantity", "1.2: expression"]]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"expression": "upper(Naem)"}, "rule 1, expression: Account has no field 'Naem'; did you mean 'Name'?"),
+        ({"expression": "upper(name)"}, "Account has no field 'name'; did you mean 'Name'?"),
+        ({"expression": "uper(Name)"}, "the function 'uper' is not allowed; did you mean 'upper'?"),
+        ({"expression": "Name +"}, "this is not an SQL expression: syntax error"),
+        ({"expression": " "}, "the expression is empty; write one SQL value"),
+        ({"expression": "current_date"}, "Account has no field 'current_date'"),
+        ({"expression": "1 + 1"}, "reads no field; write a 'constant'"),
+        ({"expression": "BillingAddress.city"}, 'write a way into a field in double quotes: "BillingAddress.city"'),
+        ({"expression": "Name || NAME"}, "SQL cannot tell 'Name' from 'NAME'; write the field in one way"),
+        ({"expression": "Name + 1"}, "cast the field first (a value inside JSON, of a parent or of a line is text)"),
+        ({"expression": "Amount / 3"}, "a floating-point number, which is not exact; cast it to DECIMAL(18, 2)"),
+        ({"expression": "Due + INTERVAL 1 DAY"}, "a local time without a zone; cast it to DATE, or say where"),
+        ({"expression": "Due * 2"}, "expression: No function matches the given name and argument types"),
+        ({"expression": "INTERVAL (Quantity) DAY"}, "the expression gives INTERVAL; cast it to"),
+        ({"expression": "'x' || Name || null"}, "null whatever the record holds"),
+        ({"expression": "Amount * 1.555", "target": "credit_limit"}, "has 5 decimals and 'credit_limit' 2; add {round: 2}"),
+        ({"expression": "Rate * Rate * Rate", "target": "credit_limit"}, "Needed scale 54"),
+        ({"expression": "Quantity = 1"}, "boolean does not fit name, which is string; add one of the transforms to_text"),
+        ({"expression": "Name", "target": "credit_limit"}, "string does not fit credit_limit, which is decimal"),
+        ({"expression": "Name", "transforms": [{"round": 2}]}, "'round' takes decimal or integer, and here comes string"),
+        ({"expression": "Name", "source": "Name"}, "either a 'source', a 'constant' or an 'expression'"),
+        ({"expression": "Name", "direction": "outbound"}, "so its rule is an inbound one"),
+        ({"expression": "Name", "direction": "both"}, "this rule cannot be turned round"),
+        ({"expression": "Name", "lines": []}, "'lines' stand in a rule of their own with a source"),
+        ({"expression": 7}, "'expression' must be text"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused_with_the_way_out(rule: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        check(from_json("m", "Account", "customer", [{"target": "name", **rule}]), ERP["customer"], SOURCE, ERP)
+
+
+def test_a_file_is_refused_with_its_line_before_any_source_is_described() -> None:
+    text = "source_entity: A\ntarget_entity: customer\nmappings:\n  - target: name\n    expression: repeat(Name, 9)\n"
+    with pytest.raises(ConfigurationError, match=r"^a.yaml, line 5, rule 1, expression: the function 'repeat' is not allowed"):
+        parse_yaml(text, "a.yaml")
+
+
+def test_a_mapping_is_stored_before_the_source_is_described_and_typed_when_it_is() -> None:
+    definition = from_json("m", "Account", "customer", [{"target": "name", "expression": "Name + 1"}])
+    with pytest.raises(ConfigurationError, match="customer needs 'active'"):  # nothing is known against the expression
+        check(definition, ERP["customer"])
+    with pytest.raises(ConfigurationError, match="No function matches"):
+        compile_mapping(definition, ERP["customer"], SOURCE)
+
+
+ATTACKS = """
+Name) , (Code
+Name)]), TRY([(Code
+Name)]) FROM r; SELECT TRY([(Name
+Name)]) UNION SELECT TRY([(Name
+Name)]) AS x, TRY([(Name
+Name)]) FROM read_csv('/etc/passwd') --
+Name)]) FROM r WHERE TRY([(true
+Name; DROP TABLE r
+Name AS x
+Name) AS x, (Code
+/*
+Name) || (SELECT '1'
+(SELECT Name)
+Name IN (SELECT '1')
+EXISTS (SELECT 1)
+Name = ANY(['a'])
+(FROM r)
+max(Name)
+string_agg(Name, ',')
+count(*) FILTER (Active)
+first(Name ORDER BY Code)
+upper(Name ORDER BY Code)
+upper(DISTINCT Name)
+row_number() OVER ()
+upper(Name) OVER ()
+*
+r.*
+COLUMNS(*)
+COLUMNS('N.*')
+r.Name
+#1
+DEFAULT
+?
+$1
+$name
+Name COLLATE de
+Name::VARCHAR COLLATE nocase
+[Name]
+Name[1]
+Name[1:2]
+{'a': Name}
+(Name, Code)
+ROW(Name)
+list_value(Name)
+[x FOR x IN [Name]]
+list_transform([Name], x -> x)
+list_transform([Name], lambda x: x)
+unnest([Name])
+Name IN ()
+TRY(Name)
+upper(x := Name)
+main.upper(Name)
+system.main.upper(Name)
+Name.upper()
+current_setting('memory_limit') || Name
+getenv('HOME') || Name
+version() || Name
+current_user() || Name
+getvariable('x') || Name
+query('select 1') || Name
+read_text('/etc/passwd') || Name
+glob('*') || Name
+nextval(Name)
+random() || Name
+uuid() || Name
+now() || Name
+today() || Name
+sleep_ms(1000) || Name
+pg_sleep(1) || Name
+error(Name)
+setseed(0.5) || Name
+write_log(Name)
+stats(Name)
+typeof(Name)
+txid_current() || Name
+current_query() || Name
+json_execute_serialized_sql(Name)
+json_serialize_sql(Name)
+range(Quantity)
+generate_series(1, Quantity)
+repeat(Name, 1000000000)
+lpad(Name, 1000000000, 'x')
+rpad(Name, 1000000000, 'x')
+printf('%1000000000d', Quantity)
+format('{:1000000000}', Name)
+bar(Quantity, 0, 1, 1000000000) || Name
+to_base(Quantity, 2, 1000000000) || Name
+array_to_string([Name], 'x')
+hex(Name)
+regexp_split_to_array(Name, 'x')
+factorial(Quantity) || Name
+Quantity!
+2 ** Quantity
+Quantity << 60
+replace(Name, Code, Site)
+replace(Name, 'a', Code)
+replace(Name, 'a', null)
+replace(Name, 'a', '@@' || '@@')
+regexp_replace(Name, Code, 'x')
+regexp_replace(Name, 'a', Code)
+regexp_replace(Name, 'a', 'b', Code)
+regexp_matches(Name, Code)
+regexp_matches(Name, '(')
+Name ~ '(?=a)'
+Name ~ '(a)\\1'
+Name ~ '(a?){1000}a{1000}'
+Name ~ '((a{0,99}){0,99}){0,99}'
+strftime(Due, Code)
+strftime(Due, '%Q')
+strptime(Code, Name)
+strptime(Code, '%Q')
+date_trunc('fortnight', Due)
+date_part('soul', Due)
+date_diff(Code, Due, Due)
+Created AT TIME ZONE 'Mars/Olympus'
+Created AT TIME ZONE Name
+CAST(Name AS BIGNUM)
+CAST(Name AS BLOB)
+CAST(Name AS JSON)
+CAST(Name AS INTEGER[])
+CAST(Name AS STRUCT(a INTEGER))
+CAST(Name AS UUID)
+CAST(Name AS my.type)
+CAST(Name AS DECIMAL)
+CAST(Name AS DECIMAL((SELECT 3), 2))
+CAST(Name AS DECIMAL(max(Quantity), 2))
+CAST(Name AS DECIMAL(18))
+CAST(Name AS VARCHAR(10))
+CAST(Name AS ENUM('a'))
+x'41' || Name
+b'1' || Name
+upper()
+replace(Name, 'a')
+grouping(Name)
+excluded.Name
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=[f"attack {at}" for at in range(len(ATTACKS))])
+def test_what_is_not_one_harmless_value_is_refused(duck: Calculator, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^[^\n]{15,}$"):
+        parse(text, duck)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Name" + " || Name" * (DEEPEST + 1),
+        "(" * 201 + "Name" + ")" * 201,
+        "(" * 1900,
+        "[" * 1900,
+        "case when " * 190,
+        "not " * 490 + "Active",
+        "- " * 900 + "Quantity",
+        "abs(" * 45 + "Name" + ")" * 45 + "x" * 2000,
+        "Quantity" + "::BIGINT" * 200,
+    ],
+    ids=["joins", "brackets", "open brackets", "open lists", "open cases", "nots", "signs", "length", "casts"],
+)
+def test_what_is_too_deep_or_too_long_is_refused(duck: Calculator, text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse(text, duck)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "replace(replace(replace(replace(Name, 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa')",
+        r"regexp_replace(regexp_replace(Name, '', '\0\0\0\0\0\0\0\0\0\0\0\0'), '', '\0\0\0\0\0\0\0\0\0\0\0\0', 'g')",
+        f"regexp_replace(Name, '', '{'x' * 1500}', 'g')",
+        "upper(lower(upper(lower(upper(lower(Name))))))",
+        f"concat_ws(Name{', Name' * 40})" + " || Name" * 30,
+        f"strftime(Due, '{'%c' * 600}')",
+    ],
+    ids=["replace", "groups", "insert", "letters", "joined", "format"],
+)
+def test_a_value_cannot_be_made_to_grow_without_bound(duck: Calculator, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="many times as long as what it reads"):
+        parse(text, duck)
+
+
+def test_a_record_whose_texts_would_grow_too_large_is_set_aside_alone(duck: Calculator) -> None:
+    calculation = prepared(duck, "replace(Name, 'a', 'aaaaaaaaaa') || Site")
+    values, reasons = results(calculation, [{"Name": "a" * 100_000, "Site": "b"}, {"Name": "a", "Site": "b"}])
+    assert (values, reasons) == ([None, "aaaaaaaaaab"], [TOO_LONG, None])
+
+
+def test_a_batch_is_worked_out_as_far_as_there_is_memory_for_it() -> None:
+    calculation = prepared(Calculator(in_all=1_500), "Name || Name")
+    rows = [{"Name": "a" * 200}, {"Name": "b" * 100}, {"Name": "c" * 200}, {"Name": "d"}]
+    values, reasons = results(calculation, rows)
+    assert values == ["a" * 400, "b" * 200, None, None]
+    assert reasons == [None, None, TOO_LONG, TOO_LONG]
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("concat_ws(Name, '', '', '', '', '')", "a"),
+        ("translate(Name, 'a', '\U0001d11e')", "a"),
+        ("replace(Name, 'a', 'bcdefg')", "a"),
+        ("regexp_replace(Name, '', 'xyz', 'g')", "a"),
+        (r"regexp_replace(Name, '(a)', '\1\1\1\1', 'g')", "a"),
+        ("nfc_normalize(Name)", "\U0001d160"),
+        ("upper(Name)", "\u0250"),
+        ("Name || Name || Name", "a"),
+    ],
+)
+def test_a_long_text_that_grows_as_much_as_it_can_stays_within_its_bound(duck: Calculator, text: str, letter: str) -> None:
+    growth = parse(text, duck).growth
+    name = letter * 5_000
+    grown = len(one(duck, text, Name=name).encode())
+    assert len(name.encode()) < grown <= len(name.encode()) * growth.times + growth.plus
+
+
+GROWING = st.recursive(
+    st.sampled_from(["Name", "Site", "'äß'", "'ŉ'"]),
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["upper({})", "lower({})", "strip_accents({})", "nfc_normalize({})", "reverse({})",
+            "replace({}, 'a', 'bcd')", "replace({}, '', 'bcd')", r"regexp_replace({}, '', '\0x', 'g')", "trim({})",
+            r"regexp_replace({}, '(.)', '\1\1\1', 'g')", "translate({}, 'ab', 'ßﬃ')", "split_part({}, 'a', 1)"]), inner)
+        .map(lambda found: found[0].format(found[1])),
+        st.tuples(inner, inner).map(lambda found: f"({found[0]} || {found[1]})"),
+        st.tuples(inner, inner).map(lambda found: f"concat_ws({found[0]}, {found[1]}, {found[0]})"),
+        st.tuples(inner, inner).map(lambda found: f"coalesce(nullif({found[0]}, 'a'), {found[1]})"),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(GROWING, st.text(max_size=20), st.text("aŉßΐﬃ", max_size=20))
+@settings(deadline=None, max_examples=150)
+def test_no_text_is_longer_than_its_bound(duck: Calculator, text: str, name: str, site: str) -> None:
+    try:
+        calculation = prepared(duck, text)
+    except ConfigurationError:
+        return  # constants only, or too much growth
+    growth = calculation.expression.growth
+    value = one(duck, text, Name=name, Site=site)
+    assert len((value or "").encode()) <= max(len(name.encode()), len(site.encode())) * growth.times + growth.plus
+
+
+# Time, memory, connection
+
+
+def test_an_expression_that_takes_too_long_is_stopped_and_its_records_are_set_aside() -> None:
+    hasty = Calculator(seconds=0.001)
+    pattern = "(a|b|ab){60}c"
+    calculation = prepared(hasty, f"regexp_matches(Name, '{pattern}')")
+    rows = [{"Name": "ab" * 60_000}] * 200
+    values, reasons = results(calculation, rows)
+    assert reasons[-1] == "took longer than 0.001 seconds to work out, together with its batch"
+    assert [value is None for value in values] == [reason is not None for reason in reasons]
+    assert len(set(reasons)) <= 2
+    hasty.seconds = 60
+    assert results(calculation, rows[:1]) == ([False], [None])  # the connection goes on
+
+
+def test_large_batches_are_worked_out_in_slices_and_put_together_in_order() -> None:
+    rows = [{"Name": None if at % 7 == 0 else f"n{at}"} for at in range(500)]
+    values, reasons = results(prepared(Calculator(at_once=1_000), "upper(Name)"), rows)
+    assert values == [row["Name"] and row["Name"].upper() for row in rows]
+    assert reasons == [None] * 500
+
+
+def test_nothing_outside_can_be_reached_even_by_sql_that_was_not_checked(duck: Calculator, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    for statement in (
+        f"SELECT * FROM '{tmp_path}/x.csv'",
+        f"COPY (SELECT 1) TO '{tmp_path}/y.csv'",
+        f"ATTACH '{tmp_path}/z.db'",
+        "INSTALL httpfs",
+        "SET threads = 2",
+        "SET lock_configuration = false",
+        "SET enable_external_access = true",
+        'SELECT * FROM "columns"',  # a name of the caller's
+    ):
+        with pytest.raises((ConfigurationError, MappingFailed), match="An expression broke off"):
+            duck.values(statement, pa.table({"a": [1]}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv"]
+
+
+def test_a_failure_of_duckdb_itself_stops_the_run_and_no_failure_quotes_a_value(duck: Calculator) -> None:
+    for statement, error in (
+        ("SELECT cast(a as INTEGER) FROM r", MappingFailed),
+        ("SELECT list(x.range) FROM r, range(100000000) x", ConfigurationError),
+    ):
+        with pytest.raises(error, match=r'^An expression broke off: "SELECT .*" \(\w+Exception\); simplify it') as caught:
+            duck.values(statement, pa.table({"a": ["sesame"]}))
+        assert "sesame" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_record_whose_failure_cannot_be_caught_within_sql_is_found_all_the_same(duck: Calculator, at: int) -> None:
+    calculation = prepared(duck, "cast(strptime(Code, '%Y %Z') as DATE)")
+    rows = [{"Code": "2024 Nowhere/Land" if number in (at, 4) else "2024 UTC"} for number in range(7)]
+    values, reasons = results(calculation, rows)
+    assert reasons == [FAILED if number in (at, 4) else None for number in range(7)]
+    assert values == [None if number in (at, 4) else date(2024, 1, 1) for number in range(7)]
+
+
+def test_a_run_without_expressions_does_not_import_duckdb() -> None:
+    code = (
+        "import sys\n"
+        "from integration_pipelines.steps import map as step\n"
+        "from integration_pipelines.steps.mapping import from_json\n"
+        "from_json('m', 'A', 'customer', [{'source': 'Name', 'target': 'name'}])\n"
+        "assert 'duckdb' not in sys.modules\n"
+        "from_json('m', 'A', 'customer', [{'expression': 'Name', 'target': 'name'}])\n"
+        "assert 'duckdb' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
