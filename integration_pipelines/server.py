@@ -79,14 +79,11 @@ def _needed(database: Database, workspace: WorkspaceProcessContext) -> dict[str,
     try:
         with database.directory() as connection:
             connection.execute(sa.text("SELECT 1"))
-    except IntegrationError:
+        daemon = all_daemons_healthy(workspace.instance, heartbeat_tolerance_seconds=60)
+    except (IntegrationError, sa.exc.SQLAlchemyError):
         return {"database": False}
     location = workspace.get_current_workspace().code_location_entries.get(LOCATION)
-    return {
-        "database": True,
-        "code server": location is not None and location.code_location is not None,
-        "daemon": all_daemons_healthy(workspace.instance, heartbeat_tolerance_seconds=60),
-    }
+    return {"code server": location is not None and location.code_location is not None, "daemon": daemon}
 
 
 class AwaitDefinitions:

@@ -81,6 +81,8 @@ def up(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> 
             url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - how it is reached from here
             announced = False
             while True:
+                if installation.embedded is not None and installation.embedded.revive():
+                    _LOG.warning("the embedded PostgreSQL had died; it runs again")
                 for child in children:
                     child.look()
                     if not (settings.code_socket.exists() or announced or settings.code_server):
@@ -134,7 +136,7 @@ def _first_sign_in(installation: Installation) -> people.FirstSignIn | None:
 @contextmanager
 def _children(environment: Mapping[str, str], host: str, port: int) -> Iterator[list[Child]]:
     options = {"web": ["--host", host, "--port", str(port)]}
-    base = [sys.executable, "-m", "integration_pipelines"]
+    base = [sys.executable, "-P", "-m", "integration_pipelines"]  # -P: the working folder is no place to import from
     made = [Child(name, [*base, name, "--supervised", *options.get(name, [])], environment) for name in CHILDREN]
     try:
         yield made

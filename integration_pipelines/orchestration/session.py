@@ -28,6 +28,7 @@ def utc_now() -> datetime:
 
 
 LONGEST_TURN = timedelta(minutes=10)
+LONGEST_QUEUE = timedelta(minutes=1)
 
 
 class Busy(RetryableError):
@@ -104,13 +105,16 @@ class Session:
 
     def _let_parents_go_first(self, run: Run) -> None:
         """Wait for syncs of the same connector into entities that this one refers to. Not for ever: a child whose parent is
-        missing in the end is set aside, and heals itself."""
+        missing in the end is set aside, and heals itself. For one that is due but has not begun only a moment: it may be in
+        the queue behind us."""
         parents = {reference.erp_entity for reference in run.mapping.references.values()} - {run.config.erp_entity}
-        until = utc_now() + LONGEST_TURN
+        began = utc_now()
+        until = began + LONGEST_TURN
         while parents and utc_now() < until:
             history.sweep(self.database, utc_now())
             with self.database.tenant(self.tenant) as scope:
-                if not turns.ahead(scope, run.config, parents, utc_now()):
+                now = utc_now()
+                if not turns.ahead(scope, run.config, parents, now, due_too=now < began + LONGEST_QUEUE):
                     return
             time.sleep(1)
 

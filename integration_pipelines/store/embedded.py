@@ -66,6 +66,15 @@ class Embedded:
     def url(self) -> str:
         return f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder()))}&port={_PORT}"
 
+    def revive(self) -> bool:
+        """Start the server again if it has died; True if it had."""
+        if self._running():
+            return False
+        with self._starting():
+            if not self._running():
+                self._start()
+        return True
+
     def __enter__(self) -> Self:
         return self
 

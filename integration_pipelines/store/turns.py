@@ -13,8 +13,9 @@ from integration_pipelines.store.syncs import SyncConfig
 DUE_WITHIN = timedelta(minutes=10)  # a schedule that has not begun by then is not about to
 
 
-def ahead(scope: Scope, config: SyncConfig, parents: Collection[str], now: datetime) -> list[str]:
-    """Names of the connector's syncs into these ERP entities that are running, or whose schedule is due and has not begun."""
+def ahead(scope: Scope, config: SyncConfig, parents: Collection[str], now: datetime, *, due_too: bool = True) -> list[str]:
+    """Names of the connector's syncs into these ERP entities that are running; `due_too`: or whose schedule is due and has
+    not begun."""
     rows = scope.rows(
         """SELECT s.sync_name, s.sync_mode, s.schedule_cron, s.time_zone, s.created_at, h.started_at, h.sync_status
            FROM sync_configurations s
@@ -29,7 +30,7 @@ def ahead(scope: Scope, config: SyncConfig, parents: Collection[str], now: datet
     waiting = []
     for row in rows:
         due = False
-        if row["sync_mode"] == SyncMode.SCHEDULED and row["schedule_cron"]:
+        if due_too and row["sync_mode"] == SyncMode.SCHEDULED and row["schedule_cron"]:
             tick = croniter(row["schedule_cron"], now.astimezone(ZoneInfo(row["time_zone"]))).get_prev(datetime)
             begun = row["started_at"] is not None and row["started_at"] >= tick
             due = row["created_at"] < tick and now - tick < DUE_WITHIN and not begun
