@@ -25,47 +25,8 @@ TIME_LIMIT = 20.0
 """Seconds that a channel gets to take a message."""
 # Schemes of Apprise that go over the network. It knows others: they start programs, write to the system's log or draw on a
 # desktop. Of the first ones the host is a server; with the others a token may stand in its place.
-_SERVERS = frozenset(
-    [
-        "mailto",
-        "mailtos",
-        "json",
-        "jsons",
-        "form",
-        "forms",
-        "xml",
-        "xmls",
-        "gotify",
-        "gotifys",
-        "mmost",
-        "mmosts",
-        "rocket",
-        "rockets",
-        "workflow",
-        "workflows",
-    ]
-)
-_TOKENS = frozenset(
-    [
-        "slack",
-        "discord",
-        "tgram",
-        "matrix",
-        "matrixs",
-        "ntfy",
-        "ntfys",
-        "pagerduty",
-        "opsgenie",
-        "gchat",
-        "pover",
-        "twilio",
-        "ses",
-        "sns",
-        "webex",
-        "wxteams",
-        "zulip",
-    ]
-)
+_SERVERS = re.compile(r"(mailto|json|form|xml|gotify|mmost|rocket)s?|workflows?")
+_TOKENS = re.compile(r"slack|discord|tgram|matrixs?|ntfys?|pagerduty|opsgenie|gchat|pover|twilio|ses|sns|webex|wxteams|zulip")
 _READS_FILES = {"template", "pgp", "pgppub", "pgpprv", "wkd"}
 _EXAMPLES = (
     "mailtos://user:password@example.com?to=ops@example.com, slack://token/token/token, workflows://host/workflow/signature "
@@ -87,9 +48,14 @@ class Channel:
         """Of the address what may be seen: its scheme, and its host where that is a server."""
         if self.address is None:
             return "cannot be decrypted"
-        found = urlsplit(self.address)
-        known = found.scheme in _SERVERS | {"https"} and "@" not in found.netloc.rpartition("@")[0]
-        return f"{found.scheme}://{found.hostname or '…' if known else '…'}"
+        scheme, host = self.address.partition("://")[0].lower(), None
+        if scheme == "https" or _SERVERS.fullmatch(scheme):
+            try:
+                found = urlsplit(self.address)
+                host = found.hostname if found.netloc.count("@") < 2 and found.port != 0 else None
+            except ValueError:  # a password that is not percent-encoded, most likely
+                host = None
+        return f"{scheme}://{host or '…'}"
 
 
 def add(scope: Scope, name: str, address: str, *, actor: str) -> Channel:
@@ -156,8 +122,8 @@ def _row(scope: Scope, row: sa.RowMapping) -> Channel:
 
 
 def service_at(address: str, tag: str = "") -> "NotifyBase":
-    """What Apprise sends with. Raises ConfigurationError, quoting nothing of the address, where Apprise does not understand it,
-    or it does not lead into the network, names a local file or several recipients."""
+    """What Apprise sends with. Raises ConfigurationError, quoting nothing of the address, where Apprise does not know it, or
+    it does not lead into the network, names a local file or several recipients."""
     from apprise import Apprise, AppriseAsset
     from apprise.plugins import url_to_dict
 
@@ -165,7 +131,7 @@ def service_at(address: str, tag: str = "") -> "NotifyBase":
     parts: dict[str, Any] = {}
     if re.fullmatch(r"[A-Za-z]+://\S+", address):
         parts = url_to_dict(address) or {}  # type: ignore[no-untyped-call] # Apprise has not typed it
-    if parts and parts["schema"] not in _SERVERS | _TOKENS:
+    if parts and not (_SERVERS.fullmatch(parts["schema"]) or _TOKENS.fullmatch(parts["schema"])):
         raise ConfigurationError(f"Alerts are not sent by this kind of address; take one like {_EXAMPLES}.")
     if named := _READS_FILES & set(parts.get("qsd") or ()):
         raise ConfigurationError(f"An alert channel's address may not have the option '{min(named)}'; leave it out.")

@@ -1,7 +1,7 @@
 """Alerts: what a tenant's administrators are told of, once when a sync has failed for good and once when it works again.
 
-A row is written in the transaction of what it tells of. Who sends it (operations/alerts.py) counts a try, then sends, then notes
-who has heard of it: a crash in between may send a message twice, and loses none.
+A row is written in the transaction of what it tells of. Who sends it (operations/alerts.py) counts a try, then sends, then
+notes who has heard of it: a crash in between may send a message twice, and loses none.
 """
 
 from collections.abc import Sequence
@@ -55,9 +55,9 @@ def recovered(scope: Scope, history_id: int) -> None:
 def _record(scope: Scope, history_id: int, kind: str) -> None:
     scope.run(
         """INSERT INTO alerts (tenant_id, sync_configuration_id, sync_history_id, kind)
-           SELECT h.tenant_id, h.sync_configuration_id, h.id, :kind FROM sync_history h
+           SELECT h.tenant_id, h.sync_configuration_id, h.id, CAST(:kind AS text) FROM sync_history h
            WHERE h.id = :id AND COALESCE((SELECT kind FROM alerts a WHERE a.sync_configuration_id = h.sync_configuration_id
-                                          ORDER BY a.id DESC LIMIT 1), 'recovered') <> :kind""",
+                                          ORDER BY a.id DESC LIMIT 1), 'recovered') <> CAST(:kind AS text)""",
         id=history_id,
         kind=kind,
     )
