@@ -131,10 +131,9 @@ def service_at(address: str, tag: str = "") -> "NotifyBase":
     parts: dict[str, Any] = {}
     if re.fullmatch(r"[A-Za-z]+://\S+", address):
         parts = url_to_dict(address) or {}  # type: ignore[no-untyped-call] # Apprise has not typed it
-    if parts and not (_SERVERS.fullmatch(parts["schema"]) or _TOKENS.fullmatch(parts["schema"])):
-        raise ConfigurationError(f"Alerts are not sent by this kind of address; take one like {_EXAMPLES}.")
     if named := _READS_FILES & set(parts.get("qsd") or ()):
         raise ConfigurationError(f"An alert channel's address may not have the option '{min(named)}'; leave it out.")
+    scheme = parts.get("schema") or ""
     asset = AppriseAsset(
         app_id="ERP integration",
         service_timeout=TIME_LIMIT,
@@ -142,9 +141,10 @@ def service_at(address: str, tag: str = "") -> "NotifyBase":
         allow_templates=False,
         http_redirects=False,  # a redirected POST becomes a GET, which would count as sent
     )
-    service = Apprise.instantiate(parts, asset=asset, tag=tag) if parts else None
+    leads_out = _SERVERS.fullmatch(scheme) or _TOKENS.fullmatch(scheme)
+    service = Apprise.instantiate(parts, asset=asset, tag=tag) if leads_out else None
     if service is None:
-        raise ConfigurationError(f"That is no address that Apprise can send to; write one like {_EXAMPLES}.")
+        raise ConfigurationError(f"Alerts cannot be sent to this address; write one like {_EXAMPLES}.")
     if len(service) > 1:
         raise ConfigurationError(
             "The address names several recipients; make a channel for each, so that one that fails does not make the others "
