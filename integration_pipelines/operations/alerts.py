@@ -113,14 +113,15 @@ def composed(alert: Alert) -> Message:
     arrow = {"inbound": "→", "outbound": "←"}.get(alert.direction, "↔")
     what = f"Connector: {connector}\nEntities: {one_line(alert.external_entity)} {arrow} {one_line(alert.erp_entity)}"
     if alert.kind == alerts.RECOVERED:
-        lasted = f"It had failed since {_at(alert.since)}: {_span(alert.ended_at - alert.since)}, {_times(alert.failures)}."
+        runs = "1 run" if alert.failures == 1 else f"{alert.failures} runs"
+        lasted = f"{runs} failed since {_at(alert.since)}; that is {_span(alert.ended_at - alert.since)}."
         return Message(f"Sync {name} works again", f"The sync {name} works again. {lasted}\n\n{what}", True)
     body = f"""The sync {name} has failed. {_next(alert)}
 
 What failed: {one_line(alert.message or "The run broke off without a reason.", 600)}
 {what}
 Since: {_at(alert.since)}
-Tried: {_times(alert.failures)}
+Tried: {"once" if alert.failures == 1 else f"{alert.failures} times"}
 
 What to do: remove the cause, then run it with
 
@@ -151,10 +152,6 @@ def _next(alert: Alert) -> str:
 
 def _at(instant: datetime) -> str:
     return instant.strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _span(length: timedelta) -> str:
