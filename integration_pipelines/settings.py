@@ -105,6 +105,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
+def inherited(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process of ours that is started: what this one has, with these changes."""
+    return {**os.environ, **changes}
+
+
 def _url(env: Mapping[str, str], name: str) -> str | None:
     value = env.get(name, "").strip()
     if not value:

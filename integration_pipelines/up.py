@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from connector_resources.errors import ConfigurationError
-from integration_pipelines.settings import Settings
+from integration_pipelines.settings import Settings, inherited
 from integration_pipelines.store import people
 from integration_pipelines.store.installation import Installation, migrate_all, open_installation, prepare_dagster_home
 
@@ -74,7 +74,7 @@ def up(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> 
         prepare_dagster_home(installation)
         settings.code_socket.unlink(missing_ok=True)
         first = _first_sign_in(installation)
-        environment = {**os.environ, **installation.environment()}
+        environment = inherited(installation.environment())
         opened.callback(_end_runs, environment["DAGSTER_HOME"])
         children = opened.enter_context(_children(environment, host, port))
         try:

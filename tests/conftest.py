@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as property_settings
 
 from integration_pipelines.settings import VARIABLES, Settings
 from integration_pipelines.settings import load as load_settings
@@ -16,6 +18,10 @@ from integration_pipelines.store.embedded import Embedded
 from integration_pipelines.store.installation import migrate_all, open_installation
 from integration_pipelines.store.master_key import MasterKey
 from integration_pipelines.store.migrate import create_database
+
+# Nothing of a test depends on how fast a machine is, or how busy.
+property_settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+property_settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

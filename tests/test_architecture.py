@@ -21,7 +21,7 @@ assert sync_tables, tables  # they describe themselves into metadata
 
 # Where a framework may be imported. A name that ends with / is a folder.
 FRAMEWORKS = {
-    "dagster": ("integration_pipelines/orchestration/", "definitions.py", "demo.py", "server.py"),
+    "dagster": ("integration_pipelines/orchestration/", "definitions.py", "demo.py", "server.py", "cli_server.py"),
     "fastapi": ("connector_resources/sandbox/", "integration_pipelines/api/", "integration_pipelines/console/", "server.py"),
     "starlette": ("connector_resources/sandbox/", "integration_pipelines/api/", "integration_pipelines/console/", "server.py"),
     "uvicorn": ("connector_resources/sandbox/", "integration_pipelines/api/", "integration_pipelines/console/", "server.py"),

@@ -14,6 +14,7 @@ from uuid import UUID
 import dagster as dg
 
 from connector_resources.errors import IntegrationError, RetryableError
+from integration_pipelines.orchestration.launcher import WORKER_TAG
 from integration_pipelines.orchestration.session import Session
 from integration_pipelines.store.retries import AfterFailure
 
@@ -54,9 +55,10 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
 
 
 def cancelled(instance: dg.DagsterInstance, run_id: UUID) -> bool:
-    """Whether somebody asked Dagster to end this very run."""
+    """Whether somebody meant this very run: through Dagster, or, where it has no process of its own, with Ctrl-C."""
     run = instance.get_run_by_id(str(run_id))
-    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+    ending = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+    return run is not None and (run.status in ending or not run.tags.get(WORKER_TAG))
 
 
 def unexpected(problem: Exception) -> str:

@@ -1,12 +1,15 @@
 """What an op's failure becomes: a retry after the right wait, or the end with one sentence."""
 
 import logging
+from uuid import UUID
 
 import dagster as dg
 import pytest
 
 from connector_resources.errors import ConfigurationError, NetworkError, RateLimited
 from integration_pipelines.orchestration.failures import POLICY, RETRIES, explained, unexpected
+from integration_pipelines.orchestration.session import RunIds
+from integration_pipelines.store.retries import AfterFailure
 
 LOG = logging.getLogger("test")
 
@@ -15,15 +18,20 @@ class Desk:
     """Hears how a run was closed."""
 
     def __init__(self) -> None:
-        self.closed: list[tuple[str, str]] = []
+        self.closed: list[tuple[str, str, str]] = []
+        self.ids = RunIds(UUID(int=1))
 
-    def fail(self, error_type: str, message: str) -> None:
-        self.closed.append((error_type, message))
+    def fail(self, error_type: str, message: str, after: AfterFailure) -> None:
+        self.closed.append((error_type, message, after.value))
 
 
 def raised(problem: BaseException, tries_before: int = 0) -> tuple[BaseException, Desk]:
     desk = Desk()
-    with pytest.raises(BaseException) as caught, explained(desk, tries_before, LOG):  # type: ignore[arg-type]
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.raises(BaseException) as caught,
+        explained(desk, tries_before, LOG, instance),  # type: ignore[arg-type]
+    ):
         raise problem
     return caught.value, desk
 
@@ -55,14 +63,20 @@ def test_the_last_try_closes_the_history_once() -> None:
     problem, desk = raised(NetworkError("Gone."), tries_before=RETRIES)
     assert isinstance(problem, dg.Failure)
     assert not problem.allow_retries
-    assert desk.closed == [("network", "Gone.")]
+    assert desk.closed == [("network", "Gone.", "retry")]
 
 
 def test_what_a_person_must_repair_is_not_tried_again() -> None:
     problem, desk = raised(ConfigurationError("Repair it."))
     assert isinstance(problem, dg.Failure)
     assert (problem.description, problem.allow_retries) == ("Repair it.", False)
-    assert desk.closed == [("configuration", "Repair it.")]
+    assert desk.closed == [("configuration", "Repair it.", "alert")]
+
+
+def test_a_process_that_is_asked_to_end_leaves_a_run_that_is_tried_again() -> None:
+    problem, desk = raised(KeyboardInterrupt())
+    assert isinstance(problem, KeyboardInterrupt)
+    assert [(kind, after) for kind, _, after in desk.closed] == [("system", "retry")]
 
 
 def test_a_fault_of_our_own_quotes_nothing() -> None:

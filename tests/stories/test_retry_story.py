@@ -95,6 +95,7 @@ SEVEN = {
     "webhook_events": {"*"},
 }
 LATER = {
+    "sync_history": {"retry_at"},  # only between a failure and its retry; asserted in stories/test_always_on.py
     "connectors": {"deleted_at"},  # deletion comes with the REST API
     "sync_configurations": {"deleted_at", "brake_released_at"},  # the latter is asserted in steps/test_inbound.py
 }
