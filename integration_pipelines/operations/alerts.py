@@ -38,7 +38,11 @@ class Message:
 def send_due(database: Database, now: Callable[[], datetime]) -> Iterator[bool]:
     """Send what is due, one alert at a step, each within TIME_LIMIT; tells of each whether all its channels have it now."""
     for tenant, alert_id in alerts.due(database, now()):
-        yield _send(database, tenant, alert_id, now)
+        try:
+            yield _send(database, tenant, alert_id, now)
+        except ConfigurationError as problem:  # a tenant whose key does not open must not keep the others from being told
+            _LOG.warning("Alert %s could not be sent: %s", alert_id, problem)
+            yield False
 
 
 def _send(database: Database, tenant: UUID, alert_id: int, now: Callable[[], datetime]) -> bool:

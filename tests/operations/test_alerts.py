@@ -315,6 +315,20 @@ def test_one_tenant_s_broken_channel_holds_up_nobody(
     )
 
 
+def test_one_tenant_whose_key_does_not_open_holds_up_nobody(
+    world: World, database: Database, settings: Settings, inbox: Receiver, clock: Clock
+) -> None:
+    other = make_world(database, settings, tenant="globex")
+    for one in (world, other):
+        add_channel(one, "ops", inbox.address)
+        fail_for_good(one)
+    world.change("UPDATE tenant_keys SET wrapped = decode('00', 'hex')")
+    fresh = Database(database.url, database.master)  # the other one remembers the key
+    assert list(send_due(fresh, clock)) == [False, True]
+    fresh.close()
+    assert len(inbox.posts) == 1
+
+
 def test_a_sync_s_name_cannot_add_headers_or_lines(world: World, mail: MailServer, clock: Clock) -> None:
     mail.start()
     add_channel(world, "ops", mail.address)
