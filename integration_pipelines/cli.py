@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from connector_resources.errors import IntegrationError
+from integration_pipelines.cli_alerts import alert, alert_channel
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import connector, mapping, sync
@@ -36,6 +37,7 @@ def main() -> None:
     A sync, by hand:       integration sync plan 1; integration sync run 1
     What happened:         integration sync history; integration sync errors 1
     Who may come in:       integration user list; integration api-key list
+    Who hears of failures: integration alert-channel list; integration alert list
 
     Settings come from the environment (README.md lists them); without DATABASE_URL an embedded PostgreSQL under
     INTEGRATION_HOME (default ./var) is used.
@@ -51,6 +53,8 @@ main.add_command(mapping)
 main.add_command(sync)
 main.add_command(user)
 main.add_command(api_key)
+main.add_command(alert_channel)
+main.add_command(alert)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The daemon: Dagster's schedules, sensors, queue and run monitoring, and our upkeep beside them."""
+"""The daemon: Dagster's schedules, sensors, queue and run monitoring, and our upkeep and alerts beside them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from dagster._daemon.controller import create_daemons_from_instance, daemon_cont
 
 from integration_pipelines.orchestration.code_server import target
 from integration_pipelines.orchestration.launcher import WarmRunLauncher
-from integration_pipelines.orchestration.upkeep import UpkeepDaemon
+from integration_pipelines.orchestration.upkeep import AlertDaemon, UpkeepDaemon
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
@@ -19,7 +19,7 @@ def serve(settings: Settings, database: Database, instance: dg.DagsterInstance) 
         instance.run_launcher.warm_up()
 
     def daemons(of: dg.DagsterInstance) -> Sequence[Any]:
-        return [*create_daemons_from_instance(of), UpkeepDaemon(settings, database)]
+        return [*create_daemons_from_instance(of), UpkeepDaemon(settings, database), AlertDaemon(database)]
 
     with daemon_controller_from_instance(
         instance, target(settings), gen_daemons=daemons, heartbeat_interval_seconds=10, log_level="warning"

@@ -1,4 +1,4 @@
-"""What the daemon does beside Dagster's own work: retries of failed runs, and schedules that begin at once."""
+"""What the daemon does beside Dagster's own work: retries of failed runs, schedules that begin at once, and alerts."""
 
 from collections.abc import Generator
 from datetime import timedelta
@@ -16,6 +16,7 @@ from dagster._core.workspace.context import BaseWorkspaceRequestContext
 from dagster._daemon.daemon import IntervalDaemon
 
 from connector_resources.errors import ConfigurationError
+from integration_pipelines.operations.alerts import send_due
 from integration_pipelines.orchestration.code_server import LOCATION
 from integration_pipelines.orchestration.launcher import WORKER_TAG
 from integration_pipelines.orchestration.session import RunIds, Session, utc_now
@@ -24,6 +25,7 @@ from integration_pipelines.store import retries
 from integration_pipelines.store.database import Database
 
 INTERVAL = 2
+ALERT_INTERVAL = 5
 LOOKED_BACK = timedelta(minutes=30)
 
 
@@ -99,6 +101,22 @@ class UpkeepDaemon(IntervalDaemon[Any]):
                 use_parent_run_tags=True,
             )
             instance.submit_run(run.run_id, context)
+
+
+class AlertDaemon(IntervalDaemon[Any]):
+    """Sends alerts, in a thread of its own: a mail server that does not answer must not hold up retries."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(interval_seconds=ALERT_INTERVAL)
+        self.database = database
+
+    @classmethod
+    def daemon_type(cls) -> str:
+        return "ALERTS"
+
+    def run_iteration(self, workspace_process_context: Any) -> Generator[Any, None, None]:  # noqa: ARG002 - Dagster's signature
+        for _ in send_due(self.database, utc_now):
+            yield None  # a sign of life, after each
 
 
 def begin_schedules(instance: dg.DagsterInstance, location: CodeLocation) -> None:

@@ -183,13 +183,15 @@ alerts = sa.Table(
     Column("sync_history_id", BigInteger, nullable=False),
     text("kind", 20),
     created(),
+    Column("due_at", sa.DateTime(timezone=True), nullable=True, server_default=sa.func.now()),
     at("sent_at"),
     Column("tries", Integer, nullable=False, server_default="0"),
+    Column("done_channels", sa.ARRAY(BigInteger), nullable=False, server_default="{}"),
     text("problem", null=True),
     within("sync_configuration_id", "sync_configurations"),
     within("sync_history_id", "sync_history"),
     sa.Index("idx_alerts_sync", "tenant_id", "sync_configuration_id", "id"),
-    sa.Index("idx_alerts_unsent", "created_at", postgresql_where=sa.text("sent_at IS NULL")),
+    sa.Index("idx_alerts_due", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
 )
 
 alert_channels = sa.Table(

@@ -28,6 +28,7 @@ assert sync_tables, tables  # they describe themselves into metadata
 # Every column of public that could hold a record or a secret. None: it is sealed. Otherwise why it need not be.
 OPAQUE: dict[str, str | None] = {
     "alert_channels.address": None,
+    "alerts.done_channels": "ids of channels",
     "audit_log.detail": "ids, names of fields and counts; never a value",
     "connector_change_requests.change": None,
     "connectors.configuration": "nothing secret belongs there (contract.Given)",

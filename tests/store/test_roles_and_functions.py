@@ -22,14 +22,23 @@ DEFINERS = {  # the only functions that look past row-level security, and what e
     "tenant_of_api_key(bigint)": "uuid",
     "admit_sign_in(text,text,timestamp with time zone,interval,integer,integer)": "integer",  # seconds to wait
     "forget_sign_ins(text)": "void",
+    "syncs_digest()": "text",  # a digest
+    "due_retries(timestamp with time zone)": "TABLE(history_id bigint, tenant uuid)",
+    "runs_without_history(uuid[])": "uuid",
+    "due_alerts(timestamp with time zone)": "TABLE(alert_id bigint, tenant uuid)",
     "add_journal_month(date)": "text",  # names of partitions
     "drop_journal_before(date)": "text",
 }
+LOADED = {  # what syncs_digest() is a digest of
+    *("sync_name", "source_entity", "target_entity", "sync_direction", "sync_mode", "schedule_cron", "time_zone"),
+    *("field_mappings", "transformation_rules", "conflict_resolution_strategy", "delete_policy"),
+}
 DIRECTORY = {  # the only columns that those functions may read
     "tenants": {"id", "name"},
-    "sync_configurations": {"id", "tenant_id", "connector_id", "is_active", "deleted_at"},
+    "sync_configurations": {"id", "tenant_id", "connector_id", "is_active", "deleted_at"} | LOADED,
     "connectors": {"id", "tenant_id", "is_active", "deleted_at"},
-    "sync_history": {"id", "tenant_id", "sync_configuration_id", "sync_status"},
+    "sync_history": {"id", "tenant_id", "sync_configuration_id", "sync_status", "retry_at", "run_id"},
+    "alerts": {"id", "tenant_id", "due_at"},
     "tenant_keys": {"tenant_id", "master_key_id"},
     "staged_batches": {"tenant_id", "run_id", "created_at"},
     "users": {"id", "tenant_id", "email", "is_active", "is_operator"},

@@ -1,0 +1,453 @@
+"""Who is told of a sync that has failed for good, how often, and what; with real mail and real HTTP."""
+
+import io
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from mailroom import (
+    CANARY,
+    NOON,
+    Clock,
+    MailServer,
+    Receiver,
+    add_channel,
+    fail,
+    fail_for_good,
+    mail_server,
+    receiver,
+    succeed,
+)
+from notebook import World, make_world
+
+from integration_pipelines.operations.alerts import Message, deliver, one_line, send_due
+from integration_pipelines.settings import Settings
+from integration_pipelines.store import alert_channels
+from integration_pipelines.store.database import Database, engine
+from integration_pipelines.store.retries import AfterFailure
+
+
+@pytest.fixture
+def world(database: Database, settings: Settings) -> World:
+    return make_world(database, settings)
+
+
+@pytest.fixture
+def inbox() -> Iterator[Receiver]:
+    with receiver() as opened:
+        yield opened
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with mail_server() as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def sent(world: World, clock: Clock) -> int:
+    """How many alerts every channel has now, that had been due."""
+    return sum(send_due(world.database, clock))
+
+
+def alerts_of(world: World) -> list[dict[str, Any]]:
+    return world.rows("SELECT * FROM alerts ORDER BY id")
+
+
+def test_one_alert_after_the_third_retry_and_no_second_one_for_the_same_outage(
+    world: World, inbox: Receiver, clock: Clock
+) -> None:
+    add_channel(world, "ops", inbox.address)
+    first = fail(world)
+    for _ in range(2):
+        fail(world, first.run_id)
+        assert sent(world, clock) == 0
+    fail(world, first.run_id)
+    assert sent(world, clock) == 1
+    fail_for_good(world)
+    fail(world, after=AfterFailure.ALERT)
+    clock.pass_(days=2)
+    assert sent(world, clock) == 0
+    assert inbox.titles == ["Sync client-customer has failed"]
+
+
+def test_what_nobody_retries_is_told_at_once(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    fail(world, after=AfterFailure.ALERT, message="The password is refused; give another one.")
+    assert sent(world, clock) == 1
+    (post,) = inbox.posts
+    assert post["type"] == "failure"
+    assert post["message"] == (
+        "The sync client-customer has failed. Nothing is tried again by itself.\n\n"
+        "What failed: The password is refused; give another one.\n"
+        "Connector: Notebook\nEntities: Client → customer\nSince: 2026-03-02 12:00 UTC\nTried: once\n\n"
+        f"What to do: remove the cause, then run it with\n\n  integration sync run {world.config.id}\n\n"
+        "What happened, and which records were set aside:\n\n"
+        f"  integration sync history {world.config.id}\n  integration sync errors {world.config.id}\n\n"
+        "You will be told once when it works again."
+    )
+
+
+def test_the_alert_says_since_when_how_often_and_what_comes_next(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    world.change("UPDATE sync_configurations SET schedule_cron = '*/15 * * * *', time_zone = 'Europe/Berlin'")
+    succeed(world, NOON - timedelta(days=1))
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    text = inbox.posts[0]["message"]
+    assert "It is tried again by its schedule (*/15 * * * *, Europe/Berlin)." in text
+    assert "Since: 2026-03-02 12:00 UTC\nTried: 4 times\n" in text
+
+
+def test_a_sync_that_fails_whenever_it_is_started_is_told_although_a_retry_is_planned(
+    world: World, inbox: Receiver, clock: Clock
+) -> None:
+    add_channel(world, "ops", inbox.address)
+    for _ in range(4):
+        fail(world)
+    assert sent(world, clock) == 1
+    assert "It is tried again at 2026-03-02 12:0" in inbox.posts[0]["message"]
+
+
+def test_one_message_when_it_works_again_and_none_before_it_had_failed(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    succeed(world, NOON - timedelta(days=1))
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    succeed(world)
+    succeed(world, NOON + timedelta(hours=3))
+    assert sent(world, clock) == 1
+    assert sent(world, clock) == 0
+    assert inbox.titles == ["Sync client-customer has failed", "Sync client-customer works again"]
+    assert inbox.posts[1]["type"] == "success"
+    assert "4 runs failed since 2026-03-02 12:00 UTC; that is 2 hours 5 minutes." in inbox.posts[1]["message"]
+
+
+def test_mail_arrives_in_plain_text(world: World, mail: MailServer, clock: Clock) -> None:
+    mail.start()
+    add_channel(world, "ops", mail.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    (found,) = mail.mails
+    assert (found["subject"], found["to"]) == ("Sync client-customer has failed", "admin@example.org")
+    assert found["from"] == "ERP integration <ops@example.org>"
+    body = found.get_body(("plain",))
+    assert body is not None
+    assert "What failed: The notebook lies at home." in body.get_content()
+
+
+def test_a_channel_that_has_it_is_not_sent_it_again_because_another_one_is_down(
+    world: World, inbox: Receiver, mail: MailServer, clock: Clock
+) -> None:
+    add_channel(world, "chat", inbox.address)
+    add_channel(world, "mail", mail.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    (alert,) = alerts_of(world)
+    assert alert["problem"] == "Channel 'mail' did not take it: it cannot be reached, or gave no valid answer."
+    assert (alert["sent_at"], alert["tries"]) == (None, 1)
+    clock.pass_(minutes=1)
+    assert sent(world, clock) == 0
+    mail.start()
+    clock.pass_(minutes=2)
+    assert sent(world, clock) == 1
+    (alert,) = alerts_of(world)
+    assert (alert["sent_at"], alert["due_at"], alert["problem"]) == (clock.moment, None, None)
+    clock.pass_(days=1)
+    assert sent(world, clock) == 0
+    assert (len(inbox.posts), len(mail.mails)) == (1, 1)
+
+
+def test_a_dead_server_delays_ever_longer_and_loses_nothing(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    inbox.status = 503
+    fail_for_good(world)
+    for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
+        assert sent(world, clock) == 0
+        assert alerts_of(world)[0]["due_at"] == clock.moment + timedelta(minutes=minutes)
+        clock.pass_(minutes=minutes, seconds=-1)
+        assert list(send_due(world.database, clock)) == []
+        clock.pass_(seconds=1)
+    assert alerts_of(world)[0]["problem"] == "Channel 'ops' did not take it: it answered with status 503."
+    inbox.status = 200
+    assert sent(world, clock) == 1
+    assert (len(inbox.posts), inbox.refused, alerts_of(world)[0]["tries"]) == (1, 8, 9)
+
+
+def test_after_a_day_it_is_given_up(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    inbox.status = 503
+    fail_for_good(world)
+    clock.pass_(hours=25)
+    assert sent(world, clock) == 0
+    (alert,) = alerts_of(world)
+    assert (alert["due_at"], alert["sent_at"]) == (None, None)
+    assert "status 503" in alert["problem"]
+    inbox.status = 200
+    clock.pass_(days=1)
+    assert sent(world, clock) == 0
+    assert inbox.posts == []
+
+
+def test_a_crash_between_sending_and_noting_sends_it_again(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    fail_for_good(world)
+    moments = iter([clock.moment, clock.moment])
+
+    def dies() -> Any:
+        return next(moments)  # there is no third one, for what is to be noted
+
+    with pytest.raises((StopIteration, RuntimeError)):
+        list(send_due(world.database, dies))
+    assert len(inbox.posts) == 1
+    assert list(send_due(world.database, clock)) == []
+    clock.pass_(minutes=1)
+    assert sent(world, clock) == 1
+    assert len(inbox.posts) == 2
+
+
+def test_who_takes_an_alert_first_sends_it_alone(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    fail_for_good(world)
+    slow = send_due(world.database, clock)
+    both = send_due(world.database, clock)
+    assert (sum(slow), sum(both), len(inbox.posts)) == (1, 0, 1)
+
+
+def test_a_failure_that_was_over_before_it_could_be_told_is_not_told(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    inbox.status = 503
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    succeed(world)
+    inbox.status = 200
+    clock.pass_(minutes=5)
+    assert sent(world, clock) == 0
+    failure, end = alerts_of(world)
+    assert failure["problem"] == "The sync works again; this is not sent any more."
+    assert end["problem"] == "No channel has heard of the failure, so none is told of its end."
+    assert [row["due_at"] for row in (failure, end)] == [None, None]
+    fail_for_good(world, NOON + timedelta(days=1))
+    assert sent(world, clock) == 1
+    assert len(inbox.posts) == 1
+
+
+def test_only_who_has_heard_of_the_failure_hears_of_its_end(
+    world: World, inbox: Receiver, mail: MailServer, clock: Clock
+) -> None:
+    add_channel(world, "chat", inbox.address)
+    add_channel(world, "mail", mail.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    succeed(world)
+    mail.start()
+    clock.pass_(minutes=5)
+    assert sent(world, clock) == 1
+    assert (len(inbox.posts), len(mail.mails)) == (2, 0)
+
+
+def test_an_end_that_came_too_late_is_not_told_after_the_next_failure(world: World, inbox: Receiver, clock: Clock) -> None:
+    add_channel(world, "ops", inbox.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    inbox.status = 503
+    succeed(world)
+    assert sent(world, clock) == 0
+    fail_for_good(world, NOON + timedelta(days=1))
+    inbox.status = 200
+    clock.pass_(hours=1)
+    assert sent(world, clock) == 1
+    succeed(world, NOON + timedelta(days=2))
+    assert sent(world, clock) == 1
+    assert [title.split()[2] for title in inbox.titles] == ["has", "has", "works"]
+    assert alerts_of(world)[1]["problem"] == "The sync has failed again; this is not sent any more."
+
+
+def test_without_a_channel_the_log_has_it_once(world: World, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    (line,) = [record for record in caplog.records if record.name == "integration.alerts"]
+    assert line.levelname == "WARNING"
+    assert f"Sync {world.config.id} has failed for good" in line.getMessage()
+    (alert,) = alerts_of(world)
+    assert (alert["problem"], alert["due_at"], alert["sent_at"]) == ("There was no channel to send it to.", None, None)
+    caplog.clear()
+    clock.pass_(days=1)
+    assert sent(world, clock) == 0
+    assert caplog.records == []
+
+
+def test_a_channel_of_another_tenant_hears_nothing(
+    world: World, database: Database, settings: Settings, inbox: Receiver, clock: Clock
+) -> None:
+    other = make_world(database, settings, tenant="globex")
+    add_channel(other, "ops", inbox.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    assert inbox.posts == []
+    with database.tenant(world.tenant) as scope:
+        assert alert_channels.every(scope) == []
+    fail_for_good(other)
+    assert sent(other, clock) == 1
+    assert len(inbox.posts) == 1
+
+
+def test_one_tenant_s_broken_channel_holds_up_nobody(
+    world: World, database: Database, settings: Settings, inbox: Receiver, clock: Clock
+) -> None:
+    broken = add_channel(world, "moved", inbox.address)
+    world.change("UPDATE alert_channels SET address = decode('0200', 'hex') WHERE id = :id", id=broken)
+    fail_for_good(world)
+    other = make_world(database, settings, tenant="globex")
+    add_channel(other, "ops", inbox.address)
+    fail_for_good(other)
+    assert list(send_due(database, clock)) == [False, True]
+    assert alerts_of(world)[0]["problem"] == (
+        "Channel 'moved': its address cannot be decrypted; remove the channel and add it again."
+    )
+
+
+def test_one_tenant_whose_key_does_not_open_holds_up_nobody(
+    world: World, database: Database, settings: Settings, inbox: Receiver, clock: Clock
+) -> None:
+    other = make_world(database, settings, tenant="globex")
+    for one in (world, other):
+        add_channel(one, "ops", inbox.address)
+        fail_for_good(one)
+    world.change("UPDATE tenant_keys SET wrapped = decode('00', 'hex')")
+    fresh = Database(database.url, database.master)  # the other one remembers the key
+    assert list(send_due(fresh, clock)) == [False, True]
+    fresh.close()
+    assert len(inbox.posts) == 1
+
+
+def test_a_sync_s_name_cannot_add_headers_or_lines(world: World, mail: MailServer, clock: Clock) -> None:
+    mail.start()
+    add_channel(world, "ops", mail.address)
+    hostile = "Accounts\r\nBcc: evil@example.org\u2028\x00\r\n\r\nWhat to do: pay"
+    world.change("UPDATE sync_configurations SET sync_name = :n", n=hostile.replace("\x00", ""))
+    world.change("UPDATE connectors SET connector_name = :n", n="Our\nTried: never\u202e")
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    (found,) = mail.mails
+    assert (found["bcc"], found.get_all("subject")) == (
+        None,
+        ["Sync Accounts Bcc: evil@example.org What to do: pay has failed"],
+    )
+    body = found.get_body(("plain",))
+    assert body is not None
+    lines = body.get_content().splitlines()
+    assert [line for line in lines if line.startswith(("Bcc", "What to do"))] == [
+        "What to do: remove the cause, then run it with"
+    ]
+    assert [line for line in lines if line.startswith(("Connector", "Tried"))] == [
+        "Connector: Our Tried: never",
+        "Tried: 4 times",
+    ]
+
+
+def test_a_long_name_is_cut() -> None:
+    assert one_line("x" * 500) == "x" * 119 + "…"
+    assert one_line("x" * 120) == "x" * 120
+
+
+def test_a_server_that_never_answers_costs_the_time_limit_and_no_more(
+    world: World, inbox: Receiver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_channels, "TIME_LIMIT", 0.3)
+    add_channel(world, "ops", inbox.address + "&rto=60")
+    inbox.answer.clear()
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    assert alerts_of(world)[0]["problem"] == "Channel 'ops' did not take it: no answer within 20 seconds."
+
+
+@pytest.mark.parametrize("status", [301, 302, 401, 500])
+def test_what_is_no_yes_is_no_even_where_the_address_calls_it_optional(
+    world: World, inbox: Receiver, clock: Clock, status: int
+) -> None:
+    add_channel(world, "ops", inbox.address + "&optional=yes")
+    inbox.status = status
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    assert f"it answered with status {status}" in alerts_of(world)[0]["problem"]
+
+
+def stored(settings: Settings) -> str:
+    """All rows of all our tables, as their owner reads them."""
+    owner = engine(settings.database_url or "", role=None, poolclass=sa.NullPool)
+    with owner.connect() as connection:
+        names = list(connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").scalars())
+        rows = [row for name in names for row in connection.exec_driver_sql(f'SELECT t::text FROM "{name}" t').scalars()]
+    return "\n".join(rows)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What whoever logs everything gets to see. (pytest's own capture also listens where nothing is passed on.)"""
+    found, root = io.StringIO(), logging.getLogger()
+    handler, before = logging.StreamHandler(found), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield found
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+def test_no_secret_of_an_address_is_stored_in_clear_or_logged(
+    world: World,
+    settings: Settings,
+    inbox: Receiver,
+    mail: MailServer,
+    clock: Clock,
+    log: io.StringIO,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    mail.start()
+    add_channel(world, "chat", inbox.address)
+    add_channel(world, "mail", mail.address)
+    add_channel(world, "refused", mail.address_with(CANARY + "x"))
+    inbox.status = 401
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    assert len(mail.mails) == 1
+    assert alerts_of(world)[0]["problem"] == (
+        "Channel 'chat' did not take it: it answered with status 401. "
+        "Channel 'refused' did not take it: it answered with status 535."
+    )
+    everything = stored(settings)
+    assert "'refused'" in everything
+    written = capfd.readouterr()
+    assert "Alert 1 could not be sent" in log.getvalue()
+    for told in (everything, log.getvalue(), written.out, written.err):
+        assert CANARY not in told
+        assert CANARY.encode().hex() not in told
+
+
+def test_nothing_of_a_channel_is_written_to_the_disk(
+    world: World, inbox: Receiver, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "elsewhere"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    add_channel(world, "ops", inbox.address)
+    fail_for_good(world)
+    assert sent(world, clock) == 1
+    assert list(home.rglob("*")) == []
+
+
+def test_a_message_by_hand_tells_of_each_channel_that_did_not_take_it(world: World, inbox: Receiver, mail: MailServer) -> None:
+    add_channel(world, "chat", inbox.address)
+    dead = add_channel(world, "mail", mail.address)
+    with world.database.tenant(world.tenant) as scope:
+        channels = alert_channels.every(scope)
+    assert list(deliver(channels, Message("Hello", "World", good=True))) == [dead]
+    assert inbox.titles == ["Hello"]
