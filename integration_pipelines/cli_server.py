@@ -71,17 +71,19 @@ def daemon(supervised: bool) -> None:
 @click.command()
 @HOST
 @PORT
+@click.option("--proxy", help="Address of the reverse proxy whose X-Forwarded-For and -Proto are believed.")
 @SUPERVISED
-def web(host: str, port: int, supervised: bool) -> None:
+def web(host: str, port: int, proxy: str | None, supervised: bool) -> None:
     """Serve sign-in, Dagster's UI and GraphQL under /dagster, /healthz and /readyz.
 
     \b
     integration web --port 3000
+    integration web --host 0.0.0.0 --proxy 10.0.0.2
     """
     from integration_pipelines.server import serve
 
     with _process(supervised) as (settings, database, instance):
-        serve(settings, database, instance, host, port)
+        serve(settings, database, instance, host, port, proxy)
 
 
 @contextmanager

@@ -44,12 +44,23 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def serve(settings: Settings, database: Database, instance: dg.DagsterInstance, host: str, port: int) -> None:
-    """Until the process is interrupted."""
+def serve(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, host: str, port: int, proxy: str | None = None
+) -> None:
+    """Until the process is interrupted. `proxy`: the address whose X-Forwarded headers are believed."""
     instance.optimize_for_webserver(statement_timeout=15_000, pool_recycle=3600, max_overflow=20)
     with WorkspaceProcessContext(instance, target(settings), version=dagster_version) as workspace:
-        app = make_app(settings, database, workspace)
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3, server_header=False)
+        uvicorn.run(
+            make_app(settings, database, workspace),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=3,
+            server_header=False,
+            proxy_headers=proxy is not None,
+            forwarded_allow_ips=proxy,
+            ws="websockets-sansio",
+        )
 
 
 def make_app(settings: Settings, database: Database, workspace: WorkspaceProcessContext) -> FastAPI:

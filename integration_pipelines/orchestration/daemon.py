@@ -1,14 +1,14 @@
 """The daemon: Dagster's schedules, sensors, queue and run monitoring, and our upkeep and alerts beside them."""
 
-from collections.abc import Sequence
-from typing import Any
+import threading
+from functools import partial
 
 import dagster as dg
-from dagster._daemon.controller import create_daemons_from_instance, daemon_controller_from_instance
+from dagster._daemon.controller import daemon_controller_from_instance
 
+from integration_pipelines.orchestration import upkeep
 from integration_pipelines.orchestration.code_server import target
 from integration_pipelines.orchestration.launcher import WarmRunLauncher
-from integration_pipelines.orchestration.upkeep import AlertDaemon, UpkeepDaemon
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
@@ -17,11 +17,18 @@ def serve(settings: Settings, database: Database, instance: dg.DagsterInstance) 
     """Run until the process is interrupted. The forkserver begins to import at once, so that the first run is a warm one."""
     if isinstance(instance.run_launcher, WarmRunLauncher):
         instance.run_launcher.warm_up()
-
-    def daemons(of: dg.DagsterInstance) -> Sequence[Any]:
-        return [*create_daemons_from_instance(of), UpkeepDaemon(settings, database), AlertDaemon(database)]
-
+    stop = threading.Event()
     with daemon_controller_from_instance(
-        instance, target(settings), gen_daemons=daemons, heartbeat_interval_seconds=10, log_level="warning"
+        instance, target(settings), heartbeat_interval_seconds=10, log_level="warning"
     ) as controller:
-        controller.check_daemon_loop()
+        workspace = controller._workspace_process_context  # the one that Dagster's own daemons share
+        ours = [
+            upkeep.repeat("upkeep", upkeep.INTERVAL, upkeep.Upkeep(settings, database, workspace).turn, stop),
+            upkeep.repeat("alerts", upkeep.ALERT_INTERVAL, partial(upkeep.send_alerts, database), stop),
+        ]
+        try:
+            controller.check_daemon_loop()
+        finally:
+            stop.set()
+            for thread in ours:
+                thread.join(timeout=3)

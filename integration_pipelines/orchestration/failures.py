@@ -6,12 +6,15 @@ would quote values.
 """
 
 import logging
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from connector_resources.errors import IntegrationError, RetryableError
 from integration_pipelines.orchestration.launcher import WORKER_TAG
@@ -46,19 +49,29 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
         sentence = unexpected(problem)
         session.fail("system", sentence, AfterFailure.ALERT)
         raise dg.Failure(sentence, allow_retries=False) from None
-    except BaseException:
-        if session.ids is not None and cancelled(instance, session.ids.run_id):
-            session.fail("system", "The run was cancelled.", AfterFailure.NOTHING)
-        else:
-            session.fail("system", "The run's process was asked to end before it had finished.", AfterFailure.RETRY)
-        raise
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        if session.ids is not None:
+            session.fail("system", *interrupted(instance, session.ids.run_id))
+        raise Interrupted("The run was interrupted.") from None
 
 
-def cancelled(instance: dg.DagsterInstance, run_id: UUID) -> bool:
-    """Whether somebody meant this very run: through Dagster, or, where it has no process of its own, with Ctrl-C."""
-    run = instance.get_run_by_id(str(run_id))
+class Interrupted(DagsterExecutionInterruptedError, dg.DagsterError):
+    """Dagster applies an op's RetryPolicy to an interruption too, unless it is an error of its own: a run that somebody has
+    cancelled would go on."""
+
+
+def interrupted(instance: dg.DagsterInstance, run_id: UUID) -> tuple[str, AfterFailure]:
+    """Why a run was interrupted, and what follows: its time is over, its process was asked to end (the machine goes down), or
+    somebody meant this very run, through Dagster or, where it has no process of its own, with Ctrl-C."""
+    record = instance.get_run_record_by_id(str(run_id))
+    tags = record.dagster_run.tags if record else {}
+    limit = float(tags.get(MAX_RUNTIME_SECONDS_TAG, "inf"))
+    if record is not None and record.start_time is not None and time.time() - record.start_time > limit:
+        return f"The run took longer than {limit:.0f} seconds, the max_runtime_seconds of its sync.", AfterFailure.RETRY
     ending = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
-    return run is not None and (run.status in ending or not run.tags.get(WORKER_TAG))
+    if record is not None and (record.dagster_run.status in ending or not tags.get(WORKER_TAG)):
+        return "The run was cancelled.", AfterFailure.NOTHING
+    return "The run's process was asked to end before it had finished.", AfterFailure.RETRY
 
 
 def unexpected(problem: Exception) -> str:

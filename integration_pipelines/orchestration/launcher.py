@@ -21,6 +21,7 @@ from dagster._core.instance import InstanceRef
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._grpc.impl import core_execute_run
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts, setup_interrupt_handlers
 
 PRELOAD = "integration_pipelines.orchestration.preload"
@@ -60,7 +61,7 @@ class WarmRunLauncher(RunLauncher[Any], ConfigurableClass):
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
         self.warm_up()
-        process = self._context().Process(target=work, args=(run.run_id, self._instance.get_ref(), run.job_name))
+        process = self._context().Process(target=work, args=(run.run_id, self._instance.get_ref()))
         process.start()
         multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # nobody here waits for it or ends it
         self._instance.report_engine_event(f"A warm worker (process {process.pid}) takes the run.", run, cls=self.__class__)
@@ -104,15 +105,15 @@ class Worker:
         return f"{self.host}/{self.pid}/{self.started}"
 
     @classmethod
-    def me(cls) -> "Worker":
-        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()) or "")
+    def of_process(cls, pid: int) -> "Worker":
+        return cls(socket.gethostname(), pid, _started(pid) or "")
 
     @classmethod
     def of(cls, run: dg.DagsterRun) -> "Worker | None":
         """By the run's tag, which is written once the run's process has begun."""
         host, _, rest = run.tags.get(WORKER_TAG, "").partition("/")
         pid, _, started = rest.partition("/")
-        return cls(host, int(pid), started) if pid else None
+        return cls(host, int(pid), started) if pid.isdigit() else None
 
     def alive(self) -> bool:
         return self.host == socket.gethostname() and _started(self.pid) == self.started
@@ -127,24 +128,28 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def work(run_id: str, instance_ref: InstanceRef, job_name: str) -> None:
+def work(run_id: str, instance_ref: InstanceRef) -> None:
     """The whole life of a run's process."""
     os.setsid()  # a signal to the terminal's processes is not for it
     setup_interrupt_handlers()
     with capture_interrupts(), dg.DagsterInstance.from_ref(instance_ref) as instance:
-        instance.add_run_tags(run_id, {WORKER_TAG: str(Worker.me())})
+        instance.add_run_tags(run_id, {WORKER_TAG: str(Worker.of_process(os.getpid()))})
         run = instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             sys.exit(1)
         failed = False
         try:
-            for event in core_execute_run(reconstructable(job_name), run, instance, inject_env_vars=False):
+            for event in core_execute_run(reconstructable(run), run, instance, inject_env_vars=False):
                 failed |= event.event_type_value == "PIPELINE_FAILURE"
         except BaseException:  # noqa: BLE001 - core_execute_run has written it into the event log
             failed = True
         sys.exit(1 if failed else 0)
 
 
-def reconstructable(job_name: str) -> ReconstructableJob:
-    """The run's own job, made from its own rows: the other sync configs are not even read."""
-    return build_reconstructable_job("integration_pipelines.orchestration.jobs", "job_named", (job_name,))
+def reconstructable(run: dg.DagsterRun) -> ReconstructableJob:
+    """A sync's job is made from its own rows: the other sync configs are not even read. Any other job comes the usual way."""
+    if run.job_name.startswith("sync_"):
+        return build_reconstructable_job("integration_pipelines.orchestration.jobs", "job_named", (run.job_name,))
+    if run.job_code_origin is None:
+        raise dg.DagsterInvariantViolationError(f"Run {run.run_id} does not say where its job's code is.")
+    return recon_job_from_origin(run.job_code_origin)

@@ -1,6 +1,10 @@
 """What the daemon does beside Dagster's own work: retries of failed runs, schedules that begin at once, and alerts."""
 
-from collections.abc import Generator
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,55 +16,47 @@ from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
 from dagster._core.remote_representation.code_location import CodeLocation
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG
-from dagster._core.workspace.context import BaseWorkspaceRequestContext
-from dagster._daemon.daemon import IntervalDaemon
+from dagster._core.workspace.context import BaseWorkspaceRequestContext, IWorkspaceProcessContext
 
-from connector_resources.errors import ConfigurationError
+from connector_resources.errors import ConfigurationError, IntegrationError
 from integration_pipelines.operations.alerts import send_due
 from integration_pipelines.orchestration.code_server import LOCATION
-from integration_pipelines.orchestration.launcher import WORKER_TAG
+from integration_pipelines.orchestration.launcher import WORKER_TAG, Worker
 from integration_pipelines.orchestration.session import RunIds, Session, utc_now
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import retries
 from integration_pipelines.store.database import Database
 
-INTERVAL = 2
-ALERT_INTERVAL = 5
+INTERVAL = 2.0
+ALERT_INTERVAL = 5.0
+GRACE = timedelta(seconds=15)
 LOOKED_BACK = timedelta(minutes=30)
+_LOG = logging.getLogger("integration.upkeep")
 
 
-class UpkeepDaemon(IntervalDaemon[Any]):
-    """One of Dagster's daemons, with a thread of its own."""
-
-    def __init__(self, settings: Settings, database: Database) -> None:
-        super().__init__(interval_seconds=INTERVAL)
+class Upkeep:
+    def __init__(self, settings: Settings, database: Database, workspace: IWorkspaceProcessContext[Any]) -> None:
         self.settings = settings
         self.database = database
+        self.workspace = workspace
         self._given_up: set[str] = set()
 
-    @classmethod
-    def daemon_type(cls) -> str:
-        return "UPKEEP"
-
-    def run_iteration(self, workspace_process_context: Any) -> Generator[Any, None, None]:
-        context = workspace_process_context.create_request_context()
+    def turn(self) -> None:
+        """One look at everything; every few seconds."""
+        context = self.workspace.create_request_context()
         entry = context.get_code_location_entries().get(LOCATION)
         location = entry.code_location if entry else None
         if location is not None:
             begin_schedules(context.instance, location)
-            yield None
+        end_stubborn_workers(context.instance)
         self.note_runs_without_history(context.instance)
-        yield None
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
                 self.retry(context, location, tenant, history_id)
-                yield None
 
     def note_runs_without_history(self, instance: dg.DagsterInstance) -> None:
         """A run whose process died before it had opened its history row gets one, as failed, so that it is tried again."""
-        found = instance.get_runs(
-            dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=utc_now() - LOOKED_BACK), limit=200
-        )
+        found = ended_lately(instance, dg.DagsterRunStatus.FAILURE)
         runs = {
             UUID(run.run_id): run for run in found if run.run_id not in self._given_up and run.job_name.startswith("sync_")
         }
@@ -87,6 +83,7 @@ class UpkeepDaemon(IntervalDaemon[Any]):
             repository = next(iter(location.get_repositories().values()))
             if (
                 parent is None
+                or parent.status is dg.DagsterRunStatus.CANCELED
                 or not repository.has_job(parent.job_name)
                 or instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: parent.run_id}), limit=1)
             ):
@@ -103,20 +100,47 @@ class UpkeepDaemon(IntervalDaemon[Any]):
             instance.submit_run(run.run_id, context)
 
 
-class AlertDaemon(IntervalDaemon[Any]):
-    """Sends alerts, in a thread of its own: a mail server that does not answer must not hold up retries."""
+def send_alerts(database: Database) -> None:
+    """In a thread of its own: a mail server that does not answer must not hold up retries."""
+    for _ in send_due(database, utc_now):
+        continue
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(interval_seconds=ALERT_INTERVAL)
-        self.database = database
 
-    @classmethod
-    def daemon_type(cls) -> str:
-        return "ALERTS"
+def repeat(name: str, seconds: float, turn: Callable[[], None], stop: threading.Event) -> threading.Thread:
+    """A thread that takes a turn every so often, whatever became of the one before, until `stop` is set."""
 
-    def run_iteration(self, workspace_process_context: Any) -> Generator[Any, None, None]:  # noqa: ARG002 - Dagster's signature
-        for _ in send_due(self.database, utc_now):
-            yield None  # a sign of life, after each
+    def loop() -> None:
+        while not stop.wait(seconds):
+            try:
+                turn()
+            except IntegrationError as problem:
+                _LOG.warning("%s: %s Trying again.", name, problem)
+            except Exception:  # noqa: BLE001 - Dagster's storage raises what its driver raises; the next turn may go well
+                _LOG.exception("%s failed; trying again.", name)
+
+    thread = threading.Thread(target=loop, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def ended_lately(instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(dg.RunsFilter(statuses=list(statuses), updated_after=utc_now() - LOOKED_BACK), limit=200)
+
+
+def end_stubborn_workers(instance: dg.DagsterInstance) -> None:
+    """A run that was cancelled, or has exceeded its time, and whose process does not end: it would go on holding its locks."""
+    for run in ended_lately(instance, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+        worker = Worker.of(run)
+        if worker is None or not worker.alive():
+            continue
+        record = instance.get_run_record_by_id(run.run_id)
+        if (
+            record is not None
+            and record.end_time is not None
+            and utc_now().timestamp() - record.end_time > GRACE.total_seconds()
+        ):
+            _LOG.warning("The process of run %s (%s) does not end; it is killed.", run.run_id, worker)
+            os.kill(worker.pid, signal.SIGKILL)
 
 
 def begin_schedules(instance: dg.DagsterInstance, location: CodeLocation) -> None:

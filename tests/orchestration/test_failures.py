@@ -5,9 +5,10 @@ from uuid import UUID
 
 import dagster as dg
 import pytest
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from connector_resources.errors import ConfigurationError, NetworkError, RateLimited
-from integration_pipelines.orchestration.failures import POLICY, RETRIES, explained, unexpected
+from integration_pipelines.orchestration.failures import POLICY, RETRIES, Interrupted, explained, unexpected
 from integration_pipelines.orchestration.session import RunIds
 from integration_pipelines.store.retries import AfterFailure
 
@@ -75,7 +76,9 @@ def test_what_a_person_must_repair_is_not_tried_again() -> None:
 
 def test_a_process_that_is_asked_to_end_leaves_a_run_that_is_tried_again() -> None:
     problem, desk = raised(KeyboardInterrupt())
-    assert isinstance(problem, KeyboardInterrupt)
+    assert isinstance(problem, Interrupted)
+    assert isinstance(problem, DagsterExecutionInterruptedError)
+    assert isinstance(problem, dg.DagsterError)  # which no RetryPolicy is applied to
     assert [(kind, after) for kind, _, after in desk.closed] == [("system", "retry")]
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from running import GraphQL, Running, furnish, operator_key, until
 
 from connector_resources.sandbox import Sandbox
-from integration_pipelines.store import syncs
+from integration_pipelines.store import history, syncs
 from integration_pipelines.store.database import Database
 
 
@@ -100,8 +100,27 @@ def test_a_run_that_is_cancelled_ends_at_once_and_is_not_tried_again(
     until(lambda: scalar(running, database, f"SELECT count(*) {row} AND sync_status = 'running'") == 1)
     graphql.ask("mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=run)
     assert graphql.finished(run) == "CANCELED"
-    until(lambda: scalar(running, database, f"SELECT count(*) {row} AND sync_status = 'failed' AND retry_at IS NULL") == 1)
+    closed = f"SELECT count(*) {row} AND sync_status = 'failed' AND retry_at IS NULL"
+    until(lambda: scalar(running, database, closed) == 1)
+    until(lambda: not running.pids("forkserver")[1:], 20, "the end of its process")
+    assert scalar(running, database, closed) == 1
     assert scalar(running, database, "SELECT count(*) FROM alerts") == 0
+
+
+def test_a_run_that_hangs_is_ended_when_its_time_is_over_and_tried_again(
+    database: Database, graphql: GraphQL, sandbox: Sandbox
+) -> None:
+    tenant, (accounts, _) = furnish(database, sandbox, "hanging", retry_delay_seconds=1, max_runtime_seconds=10)
+    sandbox.faults.add("delay", path="/query", seconds=120, times=1)
+    graphql.launch(accounts)
+
+    def told() -> list[tuple[str, str]]:
+        with database.tenant(tenant) as scope:
+            return [(r["sync_status"], r["error_message"]) for r in history.latest(scope, accounts)]
+
+    until(lambda: told()[:1] and told()[0][0] == "completed", 90, "the retry's success")
+    assert [status for status, _ in told()] == ["completed", "failed"]
+    assert "took longer than 10 seconds" in told()[1][1]
 
 
 def test_everything_is_killed_during_twenty_runs_and_every_run_comes_to_its_end(
