@@ -1,13 +1,16 @@
-# make demo · make test · make check      Each makes .venv by itself when it is missing or older than requirements.lock.
+# make demo · make up · make test · make check      Each makes .venv by itself when it is missing or older than requirements.lock.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: demo test check format clean
+.PHONY: demo up test check format clean
 
 demo: $(READY)
 	.venv/bin/integration demo $(ARGS)
+
+up: $(READY)
+	.venv/bin/integration up $(ARGS)
 
 test: $(READY)
 	.venv/bin/coverage erase

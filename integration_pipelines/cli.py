@@ -10,9 +10,10 @@ import click
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_alerts import alert, alert_channel
+from integration_pipelines.cli_connector import connector, mapping
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
-from integration_pipelines.cli_sync import connector, mapping, sync
+from integration_pipelines.cli_sync import sync
 from integration_pipelines.settings import load
 
 
@@ -165,7 +166,7 @@ def tenant_create(name: str, email: str) -> None:
     \b
     integration tenant create acme --email it@acme.example
     """
-    from integration_pipelines.cli_sync import opened_store
+    from integration_pipelines.cli_store import opened_store
     from integration_pipelines.store import tenants
 
     with opened_store() as store:
@@ -191,7 +192,7 @@ def key_rotate() -> None:
     With the key in a file, a new one is made.
     """
     from connector_resources.errors import ConfigurationError
-    from integration_pipelines.cli_sync import opened_store
+    from integration_pipelines.cli_store import opened_store
 
     settings = load()
     with opened_store() as store:

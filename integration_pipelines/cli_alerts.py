@@ -7,7 +7,7 @@ import click
 
 from integration_pipelines import cli_output
 from integration_pipelines.cli_people import ACTOR
-from integration_pipelines.cli_sync import JSON, TENANT, opened_store
+from integration_pipelines.cli_store import JSON, TENANT, opened_store
 
 
 @click.group("alert-channel")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from integration_pipelines import cli_output
-from integration_pipelines.cli_sync import JSON, TENANT, opened_store
+from integration_pipelines.cli_store import JSON, TENANT, opened_store
 
 GENERATE = click.option("--generate", is_flag=True, help="Make a random password and show it once, instead of asking for one.")
 ACTOR = "cli"

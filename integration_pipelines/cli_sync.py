@@ -1,176 +1,18 @@
-"""`integration connector`, `integration mapping` and `integration sync`."""
+"""`integration sync`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines import cli_output
+from integration_pipelines.cli_store import JSON, TENANT, opened_store
 from integration_pipelines.settings import load
 
 if TYPE_CHECKING:
-    from integration_pipelines.store.database import Database, Scope
-    from integration_pipelines.store.installation import Installation
-    from integration_pipelines.store.mappings import MappingRow
-
-TENANT = click.option("--tenant", "tenant_name", help="Whose; needed when there are several tenants.")
-JSON = click.option("--json", "json", is_flag=True, help="For programs.")
-
-
-@dataclass
-class Store:
-    installation: "Installation"
-    database: "Database"
-
-    def tenant(self, name: str | None) -> UUID:
-        from integration_pipelines.store import tenants
-
-        found = tenants.find(self.database, name)
-        assert found is not None  # noqa: S101 - required is the default
-        return found
-
-    def tenant_of_sync(self, number: int) -> UUID:
-        from integration_pipelines.store import syncs
-
-        return syncs.tenant_of(self.database, number)
-
-
-@contextmanager
-def opened_store() -> Iterator[Store]:
-    """The installation and its store; an embedded database that is new gets its tables first."""
-    from integration_pipelines.store.installation import migrate_all, open_installation
-
-    with open_installation(load()) as installation:
-        if installation.embedded is not None:
-            migrate_all(installation)
-        database = installation.database()
-        try:
-            yield Store(installation, database)
-        finally:
-            database.close()
-
-
-@click.group()
-def connector() -> None:
-    """Connectors: the systems that are configured."""
-
-
-@connector.command("list")
-@TENANT
-@JSON
-def connector_list(tenant_name: str | None, json: bool) -> None:
-    """Every connector of a tenant."""
-    from integration_pipelines.store import connectors
-
-    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        rows = [vars(row) for row in connectors.every(scope)]
-    columns = {"id": "id", "code": "code", "name": "name", "type": "type", "url": "address", "authentication_method": "by"}
-    cli_output.show(rows, columns | {"is_active": "active"}, json=json)
-
-
-@connector.command("create")
-@click.argument("name")
-@click.option("--type", "connector_type", required=True, help="salesforce")
-@click.option("--url", required=True)
-@click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic or certificate")
-@click.option("--credentials", type=click.File("rb"), required=True, help="A JSON file, or - for standard input.")
-@TENANT
-def connector_create(name: str, connector_type: str, url: str, auth: str, credentials: Any, tenant_name: str | None) -> None:
-    """Configure a system. Credentials are encrypted before they are stored.
-
-    \b
-    integration connector create "Our org" --type salesforce --url https://acme.my.salesforce.com --credentials secret.json
-    """
-    import orjson
-
-    from connector_resources.registry import connector_class
-    from integration_pipelines.store import connectors, tenants
-
-    connector_class(connector_type)
-    try:
-        secret = orjson.loads(credentials.read())
-        texts = {str(key): str(value) for key, value in secret.items() if value is not None}
-    except (orjson.JSONDecodeError, AttributeError):
-        raise ConfigurationError('The credentials must be one JSON object, like {"client_id": "…"}.') from None
-    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        row = connectors.create(
-            scope,
-            name=name,
-            connector_type=connector_type,
-            url=url,
-            authentication_method=auth,
-            credentials=texts,
-            user=tenants.first_user(scope),
-        )
-    click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
-
-
-@connector.command("test")
-@click.argument("number", type=int)
-@TENANT
-def connector_test(number: int, tenant_name: str | None) -> None:
-    """Prove that a connector's credentials work."""
-    from integration_pipelines.orchestration.resources import ConnectorResource
-    from integration_pipelines.orchestration.session import utc_now
-    from integration_pipelines.store import connectors
-
-    with opened_store() as store:
-        tenant = store.tenant(tenant_name)
-        with store.database.tenant(tenant) as scope:
-            row = connectors.get(scope, number)
-        with ConnectorResource(load(), utc_now).open(store.database, tenant, row) as opened:
-            health = opened.test()
-    click.echo(f"{row.name} answers; we are {health.account} there.")
-    for name, value in health.detail.items():
-        click.echo(f"  {name}: {value}")
-
-
-@click.group()
-def mapping() -> None:
-    """Field mappings."""
-
-
-@mapping.command("store")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@TENANT
-def mapping_store(file: Path, tenant_name: str | None) -> None:
-    """Check a mapping file and store it as the next version of its name.
-
-    \b
-    integration mapping store mappings/salesforce/account-customer.yaml
-    """
-    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "cli")
-    click.echo(f"Mapping {row.id}: {row.mapping_name}, version {row.version}.")
-
-
-def store_mapping(scope: "Scope", text: str, name: str, actor: str) -> "MappingRow":
-    """Store a mapping, written as YAML, as the next version of its name, once it fits the ERP's catalogue. Raises
-    ConfigurationError naming the line; `name` is the file's."""
-    from connector_resources.catalogue import load_catalogue
-    from integration_pipelines.steps.mapping import check, parse_yaml
-    from integration_pipelines.store import mappings
-
-    definition = parse_yaml(text, name)
-    entities = {key: stored.entity for key, stored in load_catalogue(load().erp_catalogue).items()}
-    if definition.target_entity not in entities:
-        raise ConfigurationError(f"{name}: the ERP has no entity '{definition.target_entity}'.")
-    check(definition, entities[definition.target_entity], None, entities)
-    rules, functions = definition.to_json()
-    return mappings.store(
-        scope,
-        mapping_name=definition.mapping_name,
-        source_entity=definition.source_entity,
-        target_entity=definition.target_entity,
-        mappings=rules,
-        transformation_functions=functions,
-        actor=actor,
-    )
+    from integration_pipelines.store.database import Scope
 
 
 @click.group()
@@ -210,19 +52,105 @@ def sync_list(tenant_name: str | None, json: bool) -> None:
 @click.option("--time-zone", default="UTC", show_default=True)
 @click.option("--strategy", default="last_write_wins", show_default=True, help="source_wins, target_wins, manual")
 @click.option("--delete-policy", default="deactivate", show_default=True, help="propagate, ignore")
+@click.option("--option", "options", multiple=True, metavar="NAME=NUMBER", help="As README.md lists them; may be repeated.")
 @TENANT
-def sync_create(name: str, tenant_name: str | None, cron: str | None, **values: Any) -> None:
+def sync_create(name: str, tenant_name: str | None, cron: str | None, options: tuple[str, ...], **values: Any) -> None:
     """Keep two entities in step, as a mapping says.
 
     \b
     integration sync create "Accounts" --connector 1 --mapping 1 --cron "*/15 * * * *" --time-zone Europe/Berlin
+    integration sync create "Accounts" --connector 1 --mapping 1 --option max_runtime_seconds=600
     """
     from integration_pipelines.store import syncs
 
+    values["options"] = _numbers(options)
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
         mode = "scheduled" if cron else "manual"
         row = syncs.create(scope, name=name, cron=cron, mode=mode, actor="cli", **values)
     click.echo(f"Sync config {row.id}; `integration sync plan {row.id}` shows what it would do.")
+
+
+def _numbers(options: tuple[str, ...]) -> Mapping[str, float]:
+    found = {}
+    for one in options:
+        name, _, number = one.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigurationError(f"'{one[:60]}' is no option; write name=number, like retry_delay_seconds=60.") from None
+    return found
+
+
+@sync.command("schedule")
+@click.argument("number", type=int)
+@click.option("--cron", help="Five fields; without it the sync runs by hand only.")
+@click.option("--time-zone", help="The zone of the cron expression; without it the one that the sync has.")
+def sync_schedule(number: int, cron: str | None, time_zone: str | None) -> None:
+    """Change when a sync runs. A server that is up follows within seconds.
+
+    \b
+    integration sync schedule 1 --cron "0 6 * * 1-5" --time-zone Europe/Berlin
+    integration sync schedule 1
+    """
+    from integration_pipelines.store import syncs
+
+    with _scope_of(number) as scope:
+        config = syncs.reschedule(scope, number, cron, time_zone, "cli")
+    click.echo(
+        f"Sync config {number} runs by hand." if not cron else f"Sync config {number} runs at {cron} ({config.time_zone})."
+    )
+
+
+@sync.command("pause")
+@click.argument("number", type=int)
+def sync_pause(number: int) -> None:
+    """Start a sync no more until it is resumed. A run that is under way goes on.
+
+    \b
+    integration sync pause 1
+    """
+    from integration_pipelines.store import syncs
+
+    with _scope_of(number) as scope:
+        syncs.pause(scope, number, "cli")
+    click.echo(f"Sync config {number} is paused; `integration sync resume {number}` lets it run again.")
+
+
+@sync.command("resume")
+@click.argument("number", type=int)
+def sync_resume(number: int) -> None:
+    """Let a paused sync run again. It reads everything since it last ran.
+
+    \b
+    integration sync resume 1
+    """
+    from integration_pipelines.store import syncs
+
+    with _scope_of(number) as scope:
+        syncs.resume(scope, number, "cli")
+    click.echo(f"Sync config {number} runs again.")
+
+
+@sync.command("remove")
+@click.argument("number", type=int)
+def sync_remove(number: int) -> None:
+    """Remove a sync. Its history, links and journal stay, and so do the records in the ERP.
+
+    \b
+    integration sync remove 1
+    """
+    from integration_pipelines.store import syncs
+
+    with _scope_of(number) as scope:
+        syncs.remove(scope, number, "cli")
+    click.echo(f"Sync config {number} is removed.")
+
+
+@contextmanager
+def _scope_of(number: int) -> Iterator["Scope"]:
+    """A transaction of the tenant whose sync it is."""
+    with opened_store() as store, store.database.tenant(store.tenant_of_sync(number)) as scope:
+        yield scope
 
 
 @sync.command("run")

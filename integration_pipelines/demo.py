@@ -7,10 +7,6 @@ nothing of the environment's settings.
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,12 +21,14 @@ import httpx
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox import Sandbox
 from integration_pipelines import cli_output
-from integration_pipelines.cli_sync import progress, store_mapping
+from integration_pipelines.cli_connector import store_mapping
+from integration_pipelines.cli_sync import progress
 from integration_pipelines.orchestration.launch import dagster_instance, run_now
 from integration_pipelines.settings import VARIABLES, Settings, load
 from integration_pipelines.store import connectors, history, ledger, links, syncs, tenants
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import Installation, migrate_all, open_installation
+from integration_pipelines.up import require_free, up
 
 _MARK = "made-by-integration-demo"
 _SEEDS = {"Accounts": "account-customer", "Contacts": "contact-contact_person"}
@@ -54,7 +52,7 @@ def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, po
         os.environ.pop(name, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if keep:
-        _require_free(port)
+        require_free("127.0.0.1", port)
     home = _fresh_home(settings.home / "demo")
     say = cli_output.console().print
     with ExitStack() as opened:
@@ -79,7 +77,7 @@ def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, po
         if not problems:
             say("[green]Every number is what it must be.[/green]")
         if keep:
-            _serve_ui(installation, port)
+            up(installation.settings, "127.0.0.1", port, say)
     return not problems
 
 
@@ -200,58 +198,3 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
     else:
         what = ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in row["changed_fields"])
     return {"when": row["changed_at"], "action": row["action"], "what": what}
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as trial:
-        try:
-            trial.bind(("127.0.0.1", port))
-        except OSError:
-            raise ConfigurationError(f"Port {port} is taken; choose another one with --port.") from None
-
-
-def _serve_ui(installation: Installation, port: int) -> None:
-    """Dagster's web server and daemon over this installation, until Ctrl-C."""
-    workspace = Path(__file__).parents[1] / "workspace.yaml"
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-p", str(port)]
-    environment = {**os.environ, **installation.environment()}
-    home = installation.settings.home
-    for wanted in (signal.SIGINT, signal.SIGTERM):  # a shell that runs us in the background lets us ignore them
-        signal.signal(wanted, signal.default_int_handler)
-    say, url = cli_output.console().print, f"http://127.0.0.1:{port}"
-    with (
-        (home / "dagster-dev.log").open("w") as log,
-        subprocess.Popen(  # noqa: S603 - our own interpreter
-            command, env=environment, start_new_session=True, cwd=home, stdout=log, stderr=log
-        ) as served,
-    ):
-        try:
-            while not _answers(url) and served.poll() is None:
-                time.sleep(0.5)
-            if served.poll() is not None:
-                raise ConfigurationError(f"The Dagster UI did not come up; {log.name} says why. Is port {port} taken?")
-            say(f"\nThe Dagster UI is at {url} (log: {log.name}). Ctrl-C ends everything.")
-            served.wait()
-        except KeyboardInterrupt:
-            say("Stopping …")
-        finally:
-            _end(served)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/server_info", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def _end(served: "subprocess.Popen[bytes]") -> None:
-    """Stop Dagster with all its processes."""
-    for wanted in (signal.SIGINT, signal.SIGKILL):
-        try:
-            os.killpg(served.pid, wanted)
-            served.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            return

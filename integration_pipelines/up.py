@@ -68,7 +68,7 @@ def up(settings: Settings, host: str, port: int, say: Callable[[str], None]) -> 
         signal.signal(wanted, signal.default_int_handler)
     with ExitStack() as opened:
         opened.enter_context(_alone(settings.home))
-        _require_free(host, port)
+        require_free(host, port)
         installation = opened.enter_context(open_installation(settings))
         migrate_all(installation)
         prepare_dagster_home(installation)
@@ -114,7 +114,7 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def _require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int) -> None:
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

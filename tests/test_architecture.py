@@ -44,7 +44,7 @@ VENDOR_EXAMPLES = {  # lines of a command's help, which says what to type
         "Sync a Salesforce sandbox into the reference ERP, three times, and check every number.",
         "Serve a stand-in of Salesforce on this machine until Ctrl-C.",
     },
-    "integration_pipelines/cli_sync.py": {
+    "integration_pipelines/cli_connector.py": {
         '@click.option("--type", "connector_type", required=True, help="salesforce")',
         'integration connector create "Our org" --type salesforce --url https://acme.my.salesforce.com '
         "--credentials secret.json",

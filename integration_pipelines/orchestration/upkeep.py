@@ -49,10 +49,19 @@ class Upkeep:
         if location is not None:
             begin_schedules(context.instance, location)
         end_stubborn_workers(context.instance)
+        self.bury(context.instance)
         self.note_runs_without_history(context.instance)
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
                 self.retry(context, location, tenant, history_id)
+
+    def bury(self, instance: dg.DagsterInstance) -> None:
+        """A run that goes on for Dagster, and whose history was closed as failed some time ago: its process, which is none
+        that the launcher can look at, has died. It would keep its place in the queue's limits for ever."""
+        going_on = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        runs = {UUID(run.run_id): run for run in going_on if not (worker := Worker.of(run)) or not worker.alive()}
+        for run_id in retries.closed(self.database, list(runs), utc_now() - GRACE) if runs else ():
+            instance.report_run_failed(runs[run_id], "The process of this run died.")
 
     def note_runs_without_history(self, instance: dg.DagsterInstance) -> None:
         """A run whose process died before it had opened its history row gets one, as failed, so that it is tried again."""

@@ -77,6 +77,13 @@ def taken(scope: Scope, history_id: int) -> None:
     scope.run("UPDATE sync_history SET retry_at = NULL WHERE id = :id", id=history_id)
 
 
+def closed(database: Database, runs: Sequence[UUID], before: datetime) -> set[UUID]:
+    """Those of these runs whose history row was closed as failed before that instant."""
+    with database.directory() as connection:
+        found = connection.execute(sa.text("SELECT failed_runs(:runs, :before)"), {"runs": list(runs), "before": before})
+        return set(found.scalars())
+
+
 def without_history(database: Database, runs: Sequence[UUID]) -> set[UUID]:
     """Those of these runs whose process died before it had opened a history row."""
     with database.directory() as connection:

@@ -253,3 +253,30 @@ def test_the_demo_refuses_a_folder_that_it_did_not_make(home: Path) -> None:
     (home / "demo").mkdir(parents=True)
     assert "was not made by the demo" in run("demo", code=1).stderr
     assert load({"INTEGRATION_HOME": str(home)}).home == home
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_sync_is_rescheduled_paused_resumed_and_removed() -> None:
+    assert "runs at 0 6 * * 1-5 (Europe/Berlin)" in run(
+        "sync", "schedule", "1", "--cron", "0 6 * * 1-5", "--time-zone", "Europe/Berlin"
+    ).output  # fmt: skip
+    assert "no cron expression" in run("sync", "schedule", "1", "--cron", "x", code=1).output
+    listed = json.loads(run("sync", "list", "--json").output)[0]
+    assert (listed["mode"], listed["cron"], listed["time_zone"]) == ("scheduled", "0 6 * * 1-5", "Europe/Berlin")
+    assert "runs by hand" in run("sync", "schedule", "1").output
+    run("sync", "pause", "1")
+    assert json.loads(run("sync", "list", "--json").output)[0]["is_active"] is False
+    run("sync", "resume", "1")
+    run("sync", "remove", "1")
+    assert json.loads(run("sync", "list", "--json").output) == []
+    assert "There is no sync config 1" in run("sync", "pause", "1", code=1).output
+
+
+@pytest.mark.usefixtures("configured")
+def test_options_of_a_sync_are_numbers_within_their_limits() -> None:
+    made = ("sync", "create", "More", "--connector", "1", "--mapping", "1")
+    run(*made, "--option", "max_runtime_seconds=600", "--option", "retry_delay_seconds=5")
+    for option, sentence in (
+        ("max_runtime_seconds=1", "goes from 10 to"), ("colour=1", "has no option 'colour'"), ("x=y", "write name=number")
+    ):  # fmt: skip
+        assert sentence in run(*made, "--option", option, code=1).output

@@ -24,6 +24,7 @@ DEFINERS = {  # the only functions that look past row-level security, and what e
     "forget_sign_ins(text)": "void",
     "syncs_digest()": "text",  # a digest
     "due_retries(timestamp with time zone)": "TABLE(history_id bigint, tenant uuid)",
+    "failed_runs(uuid[],timestamp with time zone)": "uuid",
     "runs_without_history(uuid[])": "uuid",
     "due_alerts(timestamp with time zone)": "TABLE(alert_id bigint, tenant uuid)",
     "add_journal_month(date)": "text",  # names of partitions
@@ -37,7 +38,7 @@ DIRECTORY = {  # the only columns that those functions may read
     "tenants": {"id", "name"},
     "sync_configurations": {"id", "tenant_id", "connector_id", "is_active", "deleted_at"} | LOADED,
     "connectors": {"id", "tenant_id", "is_active", "deleted_at"},
-    "sync_history": {"id", "tenant_id", "sync_configuration_id", "sync_status", "retry_at", "run_id"},
+    "sync_history": {"id", "tenant_id", "sync_configuration_id", "sync_status", "retry_at", "run_id", "completed_at"},
     "alerts": {"id", "tenant_id", "due_at"},
     "tenant_keys": {"tenant_id", "master_key_id"},
     "staged_batches": {"tenant_id", "run_id", "created_at"},

@@ -9,7 +9,7 @@ from uuid import UUID
 import dagster as dg
 
 from connector_resources.sandbox import Sandbox
-from integration_pipelines.cli_sync import store_mapping
+from integration_pipelines.cli_connector import store_mapping
 from integration_pipelines.orchestration.launch import Finished, bury_dead_runs, run_now
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import connectors, syncs, tenants

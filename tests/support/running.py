@@ -19,7 +19,7 @@ import httpx
 import sqlalchemy as sa
 
 from connector_resources.sandbox import Sandbox
-from integration_pipelines.cli_sync import store_mapping
+from integration_pipelines.cli_connector import store_mapping
 from integration_pipelines.settings import load
 from integration_pipelines.store import api_keys, connectors, people, syncs, tenants
 from integration_pipelines.store.database import Database, engine

@@ -51,7 +51,7 @@ END $$;
 GRANT USAGE ON SEQUENCE alert_channels_id_seq TO integration_app;  -- ids that ciphertexts are bound to
 GRANT SELECT (sync_name, source_entity, target_entity, sync_direction, sync_mode, schedule_cron, time_zone, field_mappings,
               transformation_rules, conflict_resolution_strategy, delete_policy) ON sync_configurations TO integration_directory;
-GRANT SELECT (retry_at, run_id) ON sync_history TO integration_directory;
+GRANT SELECT (retry_at, run_id, completed_at) ON sync_history TO integration_directory;
 GRANT SELECT (id, tenant_id, due_at) ON alerts TO integration_directory;
 CREATE POLICY directory ON alerts FOR SELECT TO integration_directory USING (true);
 
@@ -69,6 +69,10 @@ CREATE FUNCTION due_retries(now timestamptz) RETURNS TABLE (history_id bigint, t
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
 AS $$ SELECT id, tenant_id FROM sync_history WHERE retry_at <= now ORDER BY retry_at LIMIT 100 $$;
 
+CREATE FUNCTION failed_runs(runs uuid[], before timestamptz) RETURNS SETOF uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+AS $$ SELECT run_id FROM sync_history WHERE run_id = ANY(runs) AND sync_status = 'failed' AND completed_at < before $$;
+
 CREATE FUNCTION runs_without_history(runs uuid[]) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
 AS $$ SELECT r FROM unnest(runs) AS r WHERE NOT EXISTS (SELECT FROM sync_history h WHERE h.run_id = r) $$;
@@ -83,7 +87,7 @@ BEGIN
     GRANT CREATE ON SCHEMA public TO integration_directory;
     FOR f IN
         SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = 'public' AND p.proname IN ('syncs_digest', 'due_retries', 'runs_without_history', 'due_alerts')
+        WHERE n.nspname = 'public' AND p.proname IN ('syncs_digest', 'due_retries', 'runs_without_history', 'failed_runs', 'due_alerts')
     LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO integration_directory', f);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);

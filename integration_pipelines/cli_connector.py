@@ -1,0 +1,133 @@
+"""`integration connector` and `integration mapping`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from connector_resources.errors import ConfigurationError
+from integration_pipelines import cli_output
+from integration_pipelines.cli_store import JSON, TENANT, opened_store
+from integration_pipelines.settings import load
+
+if TYPE_CHECKING:
+    from integration_pipelines.store.database import Scope
+    from integration_pipelines.store.mappings import MappingRow
+
+
+@click.group()
+def connector() -> None:
+    """Connectors: the systems that are configured."""
+
+
+@connector.command("list")
+@TENANT
+@JSON
+def connector_list(tenant_name: str | None, json: bool) -> None:
+    """Every connector of a tenant."""
+    from integration_pipelines.store import connectors
+
+    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
+        rows = [vars(row) for row in connectors.every(scope)]
+    columns = {"id": "id", "code": "code", "name": "name", "type": "type", "url": "address", "authentication_method": "by"}
+    cli_output.show(rows, columns | {"is_active": "active"}, json=json)
+
+
+@connector.command("create")
+@click.argument("name")
+@click.option("--type", "connector_type", required=True, help="salesforce")
+@click.option("--url", required=True)
+@click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic or certificate")
+@click.option("--credentials", type=click.File("rb"), required=True, help="A JSON file, or - for standard input.")
+@TENANT
+def connector_create(name: str, connector_type: str, url: str, auth: str, credentials: Any, tenant_name: str | None) -> None:
+    """Configure a system. Credentials are encrypted before they are stored.
+
+    \b
+    integration connector create "Our org" --type salesforce --url https://acme.my.salesforce.com --credentials secret.json
+    """
+    import orjson
+
+    from connector_resources.registry import connector_class
+    from integration_pipelines.store import connectors, tenants
+
+    connector_class(connector_type)
+    try:
+        secret = orjson.loads(credentials.read())
+        texts = {str(key): str(value) for key, value in secret.items() if value is not None}
+    except (orjson.JSONDecodeError, AttributeError):
+        raise ConfigurationError('The credentials must be one JSON object, like {"client_id": "…"}.') from None
+    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
+        row = connectors.create(
+            scope,
+            name=name,
+            connector_type=connector_type,
+            url=url,
+            authentication_method=auth,
+            credentials=texts,
+            user=tenants.first_user(scope),
+        )
+    click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
+
+
+@connector.command("test")
+@click.argument("number", type=int)
+@TENANT
+def connector_test(number: int, tenant_name: str | None) -> None:
+    """Prove that a connector's credentials work."""
+    from integration_pipelines.orchestration.resources import ConnectorResource
+    from integration_pipelines.orchestration.session import utc_now
+    from integration_pipelines.store import connectors
+
+    with opened_store() as store:
+        tenant = store.tenant(tenant_name)
+        with store.database.tenant(tenant) as scope:
+            row = connectors.get(scope, number)
+        with ConnectorResource(load(), utc_now).open(store.database, tenant, row) as opened:
+            health = opened.test()
+    click.echo(f"{row.name} answers; we are {health.account} there.")
+    for name, value in health.detail.items():
+        click.echo(f"  {name}: {value}")
+
+
+@click.group()
+def mapping() -> None:
+    """Field mappings."""
+
+
+@mapping.command("store")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@TENANT
+def mapping_store(file: Path, tenant_name: str | None) -> None:
+    """Check a mapping file and store it as the next version of its name.
+
+    \b
+    integration mapping store mappings/salesforce/account-customer.yaml
+    """
+    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
+        row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "cli")
+    click.echo(f"Mapping {row.id}: {row.mapping_name}, version {row.version}.")
+
+
+def store_mapping(scope: "Scope", text: str, name: str, actor: str) -> "MappingRow":
+    """Store a mapping, written as YAML, as the next version of its name, once it fits the ERP's catalogue. Raises
+    ConfigurationError naming the line; `name` is the file's."""
+    from connector_resources.catalogue import load_catalogue
+    from integration_pipelines.steps.mapping import check, parse_yaml
+    from integration_pipelines.store import mappings
+
+    definition = parse_yaml(text, name)
+    entities = {key: stored.entity for key, stored in load_catalogue(load().erp_catalogue).items()}
+    if definition.target_entity not in entities:
+        raise ConfigurationError(f"{name}: the ERP has no entity '{definition.target_entity}'.")
+    check(definition, entities[definition.target_entity], None, entities)
+    rules, functions = definition.to_json()
+    return mappings.store(
+        scope,
+        mapping_name=definition.mapping_name,
+        source_entity=definition.source_entity,
+        target_entity=definition.target_entity,
+        mappings=rules,
+        transformation_functions=functions,
+        actor=actor,
+    )
