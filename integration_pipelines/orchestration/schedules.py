@@ -15,5 +15,6 @@ def schedule_of(config: SyncConfig, job: dg.JobDefinition) -> dg.ScheduleDefinit
         job=job,
         cron_schedule=config.cron,
         execution_timezone=config.time_zone,
+        description=f"{config.name}: {config.external_entity} with {config.erp_entity}",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
