@@ -83,11 +83,14 @@ def migrate() -> None:
     \b
     DATABASE_URL=postgresql://app@db.example.com/integration integration migrate
     """
+    from integration_pipelines.orchestration.launch import dagster_instance
     from integration_pipelines.store.database import shown
     from integration_pipelines.store.installation import migrate_all, open_installation
 
     with open_installation(load()) as installation:
         applied = migrate_all(installation)
+        with dagster_instance(installation):  # makes Dagster's tables, before several processes try to at once
+            pass
         where = shown(installation.database_url)
         click.echo(f"{where} is up to date{': applied ' + ', '.join(applied) if applied else ', nothing was missing'}.")
 

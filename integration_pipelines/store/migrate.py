@@ -5,6 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from psycopg.errors import DuplicateDatabase, UniqueViolation
 from sqlalchemy.engine import make_url
 
 from connector_resources.errors import ConfigurationError
@@ -71,10 +72,12 @@ def create_database(url: str, name: str) -> str:
     """A database beside the one in `url`, made if missing. Returns its URL."""
     server = engine(url, role=None, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     with explained(url), server.connect() as connection:
-        if not connection.execute(sa.text("SELECT 1 FROM pg_database WHERE datname = :n"), {"n": name}).scalar():
-            try:
+        known = connection.execute(sa.text("SELECT 1 FROM pg_database WHERE datname = :n"), {"n": name}).scalar()
+        try:
+            if not known:
                 connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-            except sa.exc.ProgrammingError as failure:
+        except (sa.exc.ProgrammingError, sa.exc.IntegrityError) as failure:
+            if not isinstance(failure.orig, (DuplicateDatabase, UniqueViolation)):  # another process may have been faster
                 raise ConfigurationError(
                     f"Database `{name}` could not be made on {shown(url)}: {str(failure.orig).splitlines()[0]}. "
                     f"Create it yourself, or give its address."
