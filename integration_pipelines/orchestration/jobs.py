@@ -1,7 +1,6 @@
 """One job for each active sync config, all from the same graph. A job holds the config's id and nothing else that matters:
 what it reads and writes is looked up when it runs."""
 
-import logging
 from uuid import UUID
 
 import dagster as dg
@@ -32,12 +31,6 @@ def erp(_: dg.InitResourceContext) -> ErpResource:
     return ErpResource(load_settings(), utc_now)
 
 
-@dg.logger(config_schema={})
-def silent(_: dg.InitLoggerContext) -> logging.Logger:
-    """A run tells its story in Dagster's event log; on standard error, which belongs to the daemon, it would only be noise."""
-    return logging.Logger("integration.run", logging.CRITICAL + 1)
-
-
 def job_name(sync_id: int) -> str:
     return f"sync_{sync_id}"
 
@@ -54,7 +47,6 @@ def sync_job(tenant: UUID, config: SyncConfig | BrokenConfig) -> dg.JobDefinitio
         description=description,
         resource_defs={"sync": ops.session_resource(config.id), "connector": connector, "erp": erp, "staging": staging},
         executor_def=dg.in_process_executor,
-        logger_defs={"silent": silent},
         tags={
             "integration/tenant": str(tenant),
             "integration/connector": str(config.connector_id),

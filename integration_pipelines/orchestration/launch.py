@@ -21,6 +21,8 @@ from integration_pipelines.steps.validate import validate
 from integration_pipelines.store import history
 from integration_pipelines.store.installation import Installation, prepare_dagster_home
 
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 
 @contextmanager
 def dagster_instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
@@ -47,7 +49,9 @@ def run_now(instance: dg.DagsterInstance, sync_id: int, on_step: Callable[[str],
     def progress(context: dg.HookContext) -> None:
         on_step(context.op.name)
 
-    result = job_of(sync_id).with_hooks({progress}).execute_in_process(instance=instance, raise_on_error=False)
+    result = job_of(sync_id).with_hooks({progress}).execute_in_process(
+        instance=instance, run_config=_QUIET, raise_on_error=False
+    )  # fmt: skip
     problem = None
     for event in result.all_events:
         if event.is_step_failure:

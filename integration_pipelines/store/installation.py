@@ -153,6 +153,7 @@ run_monitoring:
   start_timeout_seconds: 120
   cancel_timeout_seconds: 15
   max_resume_run_attempts: 0
+python_logs: {{python_log_level: WARNING}}
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
