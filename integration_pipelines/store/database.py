@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.errors import DiskFull
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -70,6 +71,8 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except OperationalError as failure:
+        if isinstance(failure.orig, DiskFull):
+            raise NetworkError(f"The database at {shown(url)} has no room left on its disk; make room there.") from None
         reason = str(failure.orig).strip().splitlines()[0] if failure.orig else "no answer"
         raise NetworkError(f"The database at {shown(url)} cannot be used: {reason}") from None
     except DBAPIError as failure:
