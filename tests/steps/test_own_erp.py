@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from notebook import CLIENT_MAPPING, World, make_world, now, store_sync
+from own_erp import CATALOGUE, TABLES
 
 from connector_resources.contract import Changes, Entity
 from connector_resources.errors import ConfigurationError
@@ -24,33 +25,6 @@ from integration_pipelines.store import history, ledger, links, tenants
 from integration_pipelines.store.database import Database, engine
 from integration_pipelines.store.installation import migrate_all, open_installation
 from integration_pipelines.store.migrate import create_database
-
-TABLES = """
-CREATE SCHEMA "Verkauf";
-CREATE TABLE "Verkauf"."Kunden" (
-    "Nr" integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "Firma" text NOT NULL, "Kunden-Nr" text UNIQUE, mail text,
-    telefon varchar(40), umsatz numeric(12, 2), aktiv boolean NOT NULL DEFAULT true,
-    geaendert timestamptz NOT NULL DEFAULT clock_timestamp());
-"""
-CATALOGUE = """
-module: verkauf
-schema: Verkauf
-tenant_column: null
-entities:
-  customer:
-    table: Kunden
-    key: {name: id, column: "Nr"}
-    modified: changed
-    active: active
-    fields:
-      name: {type: string, column: Firma, nullable: false, personal: true}
-      customer_number: {type: string, column: "Kunden-Nr", unique: true}
-      email: {type: string, column: mail, personal: true}
-      phone: {type: string, column: telefon, max_length: 40, personal: true}
-      annual_revenue: {type: decimal, column: umsatz, scale: 2}
-      active: {type: boolean, column: aktiv, nullable: false}
-      changed: {type: instant, column: geaendert, computed: true}
-"""
 
 
 @pytest.fixture
