@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 # What the product is measured against has an environment of its own.
-.venv-bench/.ready: benchmarks/requirements.txt $(READY)
+.venv-bench/.ready: benchmarks/requirements.txt | $(READY)
 	@echo "Setting up .venv-bench: once, a minute …"
 	@.venv/bin/python -m venv --clear .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --require-hashes -r benchmarks/requirements.txt

@@ -67,4 +67,4 @@ def until_visible(lived_in: House, first: Sync, name: str) -> float:
 
 def there(lived_in: House, sync: Sync) -> bool:
     found = lived_in.dagster.graphql.ask(_LOOK % LOCATION, name=sync.job)["pipelineOrError"]
-    return found.get("name") == sync.job
+    return bool(found.get("name") == sync.job)
