@@ -38,7 +38,7 @@ _CITIES = ("Berlin", "Hamburg", "München", "Köln", "Leipzig", "Stuttgart", "Dr
 
 
 def query(where: str = "") -> str:
-    """The query that our connector makes of a mapping of all columns: the id, the marks, the columns."""
+    """What our connector asks for with a mapping of all columns: the id, the marks, the columns."""
     names = ",".join(("Id", "SystemModstamp", "IsDeleted", "MasterRecordId", *COLUMNS))
     return f"SELECT {names} FROM Account{where} ORDER BY SystemModstamp ASC,Id ASC"
 
@@ -149,7 +149,7 @@ class Org:
 
     def first(self, caller: Caller, org: int, text: str) -> bytes:
         """From the first account on that is not older than the query asks for; or the very accounts that it names."""
-        fields = tuple(text.removeprefix("SELECT ").partition(" ")[0].split(","))
+        fields = tuple(sorted(text.removeprefix("SELECT ").partition(" ")[0].split(",")))  # so that all share the pages
         if fields not in self.selects:
             self.selects.append(fields)
         if named := re.findall(rf"'001{org:05d}(\d{{7}})", text):
