@@ -54,7 +54,8 @@ def show(console: Console, rows: Sequence[Row]) -> None:
 def keep(done: dict[str, list[Row]], about: dict[str, str]) -> None:
     """Write the results file and the README's table."""
     before = orjson.loads(RESULTS.read_bytes()) if RESULTS.exists() else {"machine": {}, "rows": {}}
-    kept = before["rows"] if before["machine"] == about else {}
+    same = {**before["machine"], "commit": ""} == {**about, "commit": ""}
+    kept = before["rows"] if same else {}
     rows = {name: [row.told() for row in done[name]] if name in done else kept.get(name, []) for name in MEASUREMENTS}
     RESULTS.write_bytes(orjson.dumps({"machine": about, "rows": rows}, option=orjson.OPT_INDENT_2) + b"\n")
     text = table.markdown([table.read(told) for every in rows.values() for told in every], about)

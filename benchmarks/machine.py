@@ -24,7 +24,7 @@ def machine() -> dict[str, str]:
         "Python": platform.python_version(),
         **{name: version(name) for name in names},
         "dlt": _said(str(PEERS / "python"), "-c", "from importlib.metadata import version; print(version('dlt'))"),
-        "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+        "commit": _said("git", "-C", str(ROOT), "describe", "--always"),
     }
 
 
