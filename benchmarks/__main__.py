@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(names: Sequence[str], quick: bool) -> None:
     """Measure, print, and keep: benchmarks/results.json and the table in README.md.
 
     Measurements that are not named stay as they are there, if they were made on the same machine with the same versions."""
+    for wanted in (signal.SIGINT, signal.SIGTERM):  # what was started is stopped on the way out
+        signal.signal(wanted, signal.default_int_handler)
     for name in (*VARIABLES, "DAGSTER_HOME"):
         os.environ.pop(name, None)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
