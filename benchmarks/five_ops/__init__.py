@@ -1,0 +1,1 @@
+"""The same five trivial ops for stock Dagster and for ours."""
