@@ -11,7 +11,7 @@ from uuid import UUID
 
 from running import GraphQL, Running, operator_key, until
 
-from integration_pipelines.cli_sync import store_mapping
+from integration_pipelines.cli_connector import store_mapping
 from integration_pipelines.orchestration.launcher import WORKER_TAG
 from integration_pipelines.store import connectors, history, syncs, tenants
 from integration_pipelines.store.database import Database
