@@ -9,7 +9,6 @@ Two places for the ERP's tables:
 """
 
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -34,12 +33,13 @@ from connector_resources.contract import (
 )
 from connector_resources.erp_schema import SQL_TYPES, table_name
 from connector_resources.errors import ConfigurationError
-from connector_resources.frames import arrow_type, page
+from connector_resources.frames import arrow_type, page, uuids
 from connector_resources.lined_yaml import suggestion
-from connector_resources.sql import quoted, read_frame
+from connector_resources.sql import quoted, read_frame, read_table, text_array
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PAGE = 5_000
 
@@ -127,12 +127,17 @@ class Erp(Connector):
         stored = self.stored(entity.name)
         with self.place.connect() as connection:
             kind = self.key_type(connection, stored)
-            where = f"t.{quoted(stored.columns[entity.key])} = ANY(CAST(:ids AS {kind}[]))"
-            statement = sa.text(self._select(stored, fields, where))
-            possible = _possible(kind, ids)
+            key, wanted = f"t.{quoted(stored.columns[entity.key])}", f"CAST(:ids AS {kind}[])"
+            if self.place.apart:
+                statement = self._select(stored, fields, f"{key} = ANY({wanted})")
+            else:  # one by one: a planner that has no statistics yet would read all of a tenant's records for every page
+                one = self._select(stored, fields, f"{key} = wanted.id")
+                statement = f"SELECT f.* FROM unnest({wanted}) AS wanted (id) CROSS JOIN LATERAL ({one} OFFSET 0) f"
+            possible = list(dict.fromkeys(_possible(kind, ids)))
+            kinds = self._kinds(stored, fields)
             for start in range(0, len(possible), PAGE):
-                found = connection.execute(statement, {"ids": possible[start : start + PAGE], **self._tenant()})
-                yield self._page(stored, fields, [tuple(row) for row in found])
+                values = {"ids": text_array(possible[start : start + PAGE]), **self._tenant()}
+                yield self._typed_page(read_table(connection, statement, kinds, values))
 
     def changed_at(self, entity: Entity, ids: Sequence[str]) -> "pd.DataFrame":
         """When each field of these records was last written and by whom, as far as the change log tells.
@@ -170,7 +175,7 @@ class Erp(Connector):
         with self.place.connect() as connection:
             kind = self.key_type(connection, stored)
             if kind in ("uuid", "text") or kind.startswith("character varying"):
-                return [str(uuid.uuid4()) for _ in range(count)]
+                return uuids(count).to_pylist()  # type: ignore[no-any-return] # Arrow has no types
             table, column = table_name(stored), stored.columns[entity.key]
             sequence = connection.execute(sa.text("SELECT pg_get_serial_sequence(:t, :c)"), {"t": table, "c": column}).scalar()
             if sequence is None:
@@ -214,7 +219,7 @@ class Erp(Connector):
 
     def _select(self, stored: CatalogueEntity, fields: Sequence[str], where: str) -> str:
         entity = stored.entity
-        modified = f"t.{quoted(stored.columns[entity.modified])}" if entity.modified else "NULL::timestamptz"
+        modified = f"t.{quoted(stored.columns[entity.modified])}::timestamptz" if entity.modified else "NULL::timestamptz"
         columns = "".join(f", {self._column(stored, name)}" for name in fields if "." not in name)
         conditions = [where] if where else []
         if self.place.tenant is not None and stored.tenant_column:
@@ -234,6 +239,21 @@ class Erp(Connector):
             raise ConfigurationError(f"The ERP's {stored.entity.name} has no child lines '{name}'.")
         inside = [path.partition(".")[2] for path in fields if path.startswith(f"{name}.")]
         return erp_lines.selection(stored, lines, self.catalogue[lines.entity], inside)
+
+    def _kinds(self, stored: CatalogueEntity, fields: Sequence[str]) -> "dict[str, pa.DataType]":
+        """Types of what `_select` selects, by position: id, version and modification come first."""
+        import pyarrow as pa
+
+        described = [field for name in fields if "." not in name and (field := stored.entity.field(name))]
+        described += [Field(name, FieldType.JSON) for name in line_names(fields)]
+        marks = {" id": pa.string(), " version": pa.string(), " modified": pa.timestamp("us", "UTC")}
+        return marks | {field.name: arrow_type(field) for field in described}
+
+    @staticmethod
+    def _typed_page(rows: "pa.Table") -> Page:
+        ids, version, modified, *values = (column.combine_chunks() for column in rows.columns)
+        columns = {name: (column.type, column) for name, column in zip(rows.column_names[3:], values, strict=True)}
+        return page(ids, columns, version=version, modified=modified)
 
     def _page(self, stored: CatalogueEntity, fields: Sequence[str], rows: "list[tuple[Any, ...]]") -> Page:
         plain, lines = [name for name in fields if "." not in name], line_names(fields)

@@ -1,5 +1,7 @@
 """Pages from columns of Python values."""
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,27 +26,42 @@ def arrow_type(field: Field) -> "pa.DataType":
     return kinds.get(field.type, pa.string())
 
 
+def uuids(count: int) -> "pa.Array":
+    """So many random UUIDs (version 4, RFC 9562) as text."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    raw = np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
+    raw[:, 6] = raw[:, 6] & 0x0F | 0x40
+    raw[:, 8] = raw[:, 8] & 0x3F | 0x80
+    digits = pa.array(np.frombuffer(raw.tobytes().hex().encode(), "S32")) if count else pa.array([], pa.binary())
+    digits = digits.cast(pa.string())
+    borders = (0, 8, 12, 16, 20, 32)
+    groups = [pc.utf8_slice_codeunits(digits, start, stop) for start, stop in itertools.pairwise(borders)]
+    return pc.binary_join_element_wise(*groups, "-")
+
+
 def page(
-    ids: Sequence[str],
+    ids: "Sequence[str] | pa.Array",
     columns: Mapping[str, "tuple[pa.DataType, Sequence[Any] | pa.Array]"],
     *,
-    version: Sequence[str | None],
-    modified: Sequence[Any],
-    deleted: Sequence[bool] | None = None,
-    merged_into: Sequence[str | None] | None = None,
+    version: "Sequence[str | None] | pa.Array",
+    modified: "Sequence[Any] | pa.Array",
+    deleted: "Sequence[bool] | pa.Array | None" = None,
+    merged_into: "Sequence[str | None] | pa.Array | None" = None,
 ) -> Page:
     """A page of these records; `columns`: field → (Arrow type, values)."""
     import pandas as pd
     import pyarrow as pa
 
-    index = pd.Index(pd.arrays.ArrowExtensionArray(pa.array(ids, pa.string())), name="id")
+    def typed(kind: pa.DataType, values: "Sequence[Any] | pa.Array") -> pd.arrays.ArrowExtensionArray:
+        return pd.arrays.ArrowExtensionArray(values if isinstance(values, pa.Array) else pa.array(values, kind))
+
+    index = pd.Index(typed(pa.string(), ids), name="id")
 
     def frame(given: "Mapping[str, tuple[pa.DataType, Sequence[Any] | pa.Array]]") -> pd.DataFrame:
-        typed = {
-            name: pd.arrays.ArrowExtensionArray(values if isinstance(values, pa.Array) else pa.array(values, kind))
-            for name, (kind, values) in given.items()
-        }
-        return pd.DataFrame(typed, index=index)
+        return pd.DataFrame({name: typed(kind, values) for name, (kind, values) in given.items()}, index=index)
 
     marks = {
         "version": (pa.string(), version),

@@ -144,24 +144,47 @@ def typed(texts: pd.DataFrame, fields: Sequence[Field]) -> pd.DataFrame:
     return frame(columns, texts.index)
 
 
-def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None) -> list[bytes]:
-    """Each row as a JSON object of canonical texts; `shown`: only the cells where it is True."""
-    names = [str(name) for name in texts.columns]
-    columns = [array(texts[name]).to_pylist() for name in names]
-    rows = zip(*columns, strict=True) if columns else ([] for _ in range(len(texts)))
-    if shown is None:
-        return [orjson.dumps(dict(zip(names, row, strict=True))) for row in rows]
-    return [
-        orjson.dumps({name: value for name, value, seen in zip(names, row, mask, strict=True) if seen})
-        for row, mask in zip(rows, shown.tolist(), strict=True)
-    ]
+def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] | None" = None) -> pa.Array:
+    """Each row as a JSON object of canonical texts (bytes); `shown`: only the cells where it is True."""
+    if not len(texts.columns):
+        return pa.array([b"{}"] * len(texts), pa.binary())
+    cells = []
+    for at, name in enumerate(texts.columns):
+        values = pc.coalesce(_json_strings(array(texts[name])), "null")
+        cell = pc.binary_join_element_wise(f",{orjson.dumps(str(name)).decode()}:", values, "")
+        cells.append(cell if shown is None else pc.if_else(pa.array(shown[:, at]), cell, ""))
+    rows = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*cells, ""), 1)  # without the first comma
+    return pc.binary_join_element_wise("{", rows, "}", "").cast(pa.binary())
+
+
+def _json_strings(texts: pa.Array) -> pa.Array:
+    """Texts as JSON strings; null stays null. Only those that hold what JSON escapes are looked at one by one."""
+    plain = pc.binary_join_element_wise('"', texts, '"', "")
+    special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
+    if not pc.any(special).as_py():
+        return plain
+    escaped = pa.array([orjson.dumps(text).decode() for text in texts.filter(special).to_pylist()], TEXT)
+    return pc.replace_with_mask(plain, special, escaped)
 
 
 def rows_from_json(
-    contents: Sequence[bytes | None], names: Sequence[str], index: "pd.Index[Any]"
-) -> "tuple[pd.DataFrame, Any]":
+    contents: Sequence[bytes | None] | pa.Array, names: Sequence[str], index: "pd.Index[Any]"
+) -> "tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.bool_]]]":
     """Inverse of `rows_json`: canonical texts, and a boolean array of the same shape that tells which cells there were."""
-    rows = [orjson.loads(content) if content is not None else {} for content in contents]
-    columns = {name: pa.array([row.get(name) for row in rows], TEXT) for name in names}
-    there = np.array([[name in row for name in names] for row in rows], dtype=bool).reshape(len(rows), len(names))
+    given = pa.array(contents, pa.binary()) if not isinstance(contents, pa.Array) else contents
+    there = np.zeros((len(given), len(names)), dtype=bool)
+    if given.null_count == len(given):
+        return frame({name: pa.nulls(len(given), TEXT) for name in names}, index), there
+    rows = orjson.loads(b"[" + b",".join(pc.fill_null(given, b"{}").to_pylist()) + b"]")
+    found = set().union(*rows)
+    columns = {}
+    for at, name in enumerate(names):
+        columns[name] = pa.array([row.get(name) for row in rows] if name in found else [None] * len(rows), TEXT)
+        there[:, at] = [name in row for row in rows] if name in found else False
     return frame(columns, index), there
+
+
+def aligned(rows: pd.DataFrame, index: "pd.Index[Any]") -> pd.DataFrame:
+    """The rows of these records, in this order; all null where there is none. `rows` is Arrow-typed."""
+    at = pc.index_in(array(index).cast(TEXT), value_set=array(rows.index).cast(TEXT))
+    return frame({str(name): array(rows[name]).take(at) for name in rows.columns}, index)

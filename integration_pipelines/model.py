@@ -36,6 +36,7 @@ __all__ = [
     "SyncStatus",
     "array",
     "arrow_type",
+    "bools",
     "canonical",
     "frame",
     "missing",
@@ -108,7 +109,7 @@ def rejected_rows(columns: dict[str, pa.Array] | None = None) -> pd.DataFrame:
     return frame({name: given[name] for name in REJECTED}, pd.RangeIndex(count))
 
 
-def _ndarray(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+def bools(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     """A mask without nulls (null counts as False)."""
     if isinstance(mask, pd.Series):
         mask = array(mask)
@@ -162,17 +163,17 @@ class Batch:
 
     @property
     def deleted(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-        return _ndarray(array(self.marks["deleted"]))
+        return bools(array(self.marks["deleted"]))
 
     def absence(self, name: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """True where the other side did not say what field `name` holds."""
         if self.absent is None or name not in self.absent.columns:
             return np.zeros(len(self.records), dtype=bool)
-        return _ndarray(self.absent[name])
+        return bools(self.absent[name])
 
     def take(self, mask: Mask) -> "Batch":
         """Only the records where `mask` holds. The rejected rows stay."""
-        kept = _ndarray(mask)
+        kept = bools(mask)
         if kept.all():
             return self
         parts = {name: part[kept] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
@@ -192,7 +193,7 @@ class Batch:
 
         Messages and details quote no value of the record: the record itself goes to `data`, which is stored encrypted.
         """
-        bad = _ndarray(mask)
+        bad = bools(mask)
         if not bad.any():
             return self
         out = self.records[bad]
@@ -302,14 +303,17 @@ PLAN = (
 
 
 def plan_frame(index: "pd.Index[Any]", **columns: Any) -> pd.DataFrame:
-    """A frame for `plan`; a single value is for every row, what is not given is null (action: skip, settle: False)."""
+    """A frame for `plan`, of columns or single values for every row; what is not given is null (action: skip, settle: no)."""
     given: dict[str, Any] = {"action": Change.SKIP.value, "settle": False, "state": "active", **columns}
-    made = {}
-    for name, kind in PLAN:
-        value = given.get(name)
-        values = list(value) if isinstance(value, (list, np.ndarray, pd.Series)) else [value] * len(index)
-        made[name] = pa.array([None if missing(v) else v for v in values], kind)
-    return frame(made, index)
+    return frame({name: _column(given.get(name), kind, len(index)) for name, kind in PLAN}, index)
+
+
+def _column(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    if isinstance(value, pd.Series):
+        value = array(value)
+    if isinstance(value, (pa.Array, np.ndarray, list)):
+        return value.cast(kind) if isinstance(value, pa.Array) else pa.array(value, kind, from_pandas=True)
+    return pa.repeat(pa.scalar(value, kind), count)
 
 
 def missing(value: object) -> bool:

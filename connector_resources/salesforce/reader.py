@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Entity, Field, FieldType, Page, Window
@@ -153,7 +154,7 @@ def _values(entity: str, path: str, records: list[dict[str, Any]]) -> list[Any]:
         rows: list[Any] = records
         for parent in parents:
             rows = [row and row[parent] for row in rows]
-        return [row and row[name] for row in rows] if parents else [row[name] for row in rows]
+        return [row and row[name] for row in rows] if parents else list(map(itemgetter(name), rows))
     except (KeyError, TypeError):
         raise ContractError(f"Salesforce left the field {path} of {entity} out of its answer.") from None
 

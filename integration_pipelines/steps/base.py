@@ -33,14 +33,14 @@ class Base:
         return cls(texts, texts, known)
 
     @classmethod
-    def opened(cls, contents: Sequence[bytes | None], names: Sequence[str], index: "pd.Index[Any]") -> "Base":
+    def opened(cls, contents: Sequence[bytes | None] | pa.Array, names: Sequence[str], index: "pd.Index[Any]") -> "Base":
         """Inverse of `json`. None knows nothing."""
         texts, there = rows_from_json(contents, [*names, *(_ERP + name for name in names)], index)
         known, respelled = there[:, : len(names)], there[:, len(names) :]
         external, erp = texts[list(names)], texts[[_ERP + name for name in names]].set_axis(list(names), axis=1)
         return cls(external, chosen(respelled, erp, external), known)
 
-    def json(self) -> list[bytes]:
+    def json(self) -> pa.Array:
         """Each row as a JSON object: the external texts under their names, the ERP's where it is another one."""
         both = pd.concat([self.external, self.erp.add_prefix(_ERP)], axis=1)
         return rows_json(both, np.hstack([self.known, self.known & differs(self.external, self.erp)]))

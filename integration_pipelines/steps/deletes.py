@@ -11,15 +11,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import array, extension, rows_json
+from integration_pipelines.canonical import aligned, array, extension, rows_json
 from integration_pipelines.model import (
     Batch,
     Change,
     ConflictStrategy,
     DeletePolicy,
     absence_frame,
+    bools,
     concat,
-    missing,
     plan_frame,
 )
 from integration_pipelines.steps.base import Base, Bools, differs
@@ -41,15 +41,15 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
         details=[json.dumps({"merged_into": winner}) for winner, lost in zip(into, merged, strict=True) if lost],
     )
     pairs = pairs[~merged]
-    done = np.asarray(pairs["state"] == "deleted") | (run.config.delete_policy is DeletePolicy.IGNORE)
+    done = bools(pc.equal(array(pairs["state"]), "deleted")) | (run.config.delete_policy is DeletePolicy.IGNORE)
     parts = [_settled(run, batch.take(done), pairs[done], settle=False)]
     batch, pairs = replace(batch.take(~done), rejected=batch.rejected.iloc[:0]), pairs[~done]
-    erp = erp_side(run, scope, list(pairs["erp_id"]))
-    lost = ~np.asarray(pairs["erp_id"].isin(erp.texts.index), dtype=bool)
+    erp = erp_side(run, scope, array(pairs["erp_id"]).to_pylist())
+    lost = ~bools(pc.is_in(array(pairs["erp_id"]), value_set=array(erp.texts.index)))
     parts.append(_settled(run, batch.take(lost), pairs[lost], settle=True))
     batch, pairs = batch.take(~lost), pairs[~lost]
     if len(batch):
-        parts.append(_tombstones(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index)))
+        parts.append(_tombstones(run, scope, batch, pairs, erp.aligned(array(pairs["erp_id"]), batch.records.index)))
     return concat(parts)
 
 
@@ -58,11 +58,12 @@ def _undecided_merges(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame)
     merged = np.asarray(pc.is_valid(array(batch.marks["merged_into"])))
     if not merged.any():
         return merged
-    erp = erp_side(run, scope, list(pairs["erp_id"][merged]))
+    erp_ids = array(pairs["erp_id"])
+    erp = erp_side(run, scope, erp_ids.filter(pa.array(merged)).to_pylist())
     flag = run.target.active
-    off = {str(i) for i in erp.texts.index if flag is not None and erp.texts[flag].loc[i] == "false"}
-    counts = set(map(str, erp.texts.index)) - off
-    return np.asarray(merged & np.array([str(erp_id) in counts for erp_id in pairs["erp_id"]], dtype=bool))
+    counts = erp.texts if flag is None else erp.texts[~bools(pc.equal(array(erp.texts[flag]), "false"))]
+    held: Bools = merged & bools(pc.is_in(erp_ids, value_set=array(counts.index)))
+    return held
 
 
 def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:
@@ -72,7 +73,7 @@ def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: 
         at = erp.texts.columns.get_loc(run.target.active)
         changed[:, at] &= np.asarray(pc.fill_null(pc.not_equal(array(erp.texts[run.target.active]), "false"), True))
     keeps, parks = _against_edits(run, scope, batch, pairs, erp, changed)
-    posted = np.asarray(erp.marks["immutable"], dtype=bool) & ~keeps
+    posted = bools(erp.marks["immutable"]) & ~keeps
     batch = batch.reject(
         parks & ~posted,
         error_type="conflict",
@@ -102,7 +103,7 @@ def _against_edits(
         return edited, nothing
     if strategy is ConflictStrategy.SOURCE_WINS:
         return nothing, nothing
-    moments = erp_instants(run, scope, erp, list(pairs["erp_id"]), changed)
+    moments = erp_instants(run, scope, erp, array(pairs["erp_id"]).to_pylist(), changed)
     with np.errstate(invalid="ignore"):
         later = instants(batch.marks)[:, None] > moments
     return edited & ~(later | ~changed).all(axis=1), nothing
@@ -133,7 +134,7 @@ def _removed(run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: Ba
         revision=pairs["revision"],
         state="deleted",
         erp_id=pairs["erp_id"],
-        erp_version=array(erp.marks["version"]).to_pylist(),
+        erp_version=erp.marks["version"],
         base=base.json(),
         before=rows_json(erp.texts),
         match_digest=pairs["match_digest"],
@@ -142,7 +143,7 @@ def _removed(run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: Ba
     return replace(batch, records=records, plan=planned, written=marks)
 
 
-def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool, prints: "pd.Series[bytes] | None" = None) -> Batch:
+def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool, prints: pd.DataFrame | None = None) -> Batch:
     """Nothing to write; `settle`: the link is marked deleted. With `prints` it was the ERP that deleted, and that stands: the
     link keeps which external values it has seen, so that only new ones ask again."""
     planned = plan_frame(
@@ -153,27 +154,28 @@ def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool, print
         state="deleted",
         erp_id=pairs["erp_id"],
         match_digest=pairs["match_digest"],
-        fingerprint=None if prints is None else list(prints[batch.records.index]),
+        fingerprint=None if prints is None else aligned(prints, batch.records.index)["fingerprint"],
     )
     nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
     return replace(batch, plan=planned, written=absence_frame(nothing, batch.records.index))
 
 
-def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
+def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame) -> Batch:
     """Changed over there, gone in the ERP: made anew where the external side wins, where the deletion was ours (the link has
     no fingerprint), and where the pair had only been matched, not linked yet."""
-    deleted = np.asarray(pairs["state"] == "deleted", dtype=bool)
-    ours = deleted & np.array([missing(seen) for seen in pairs["external_fingerprint"]], dtype=bool)
-    unlinked = np.array([missing(link) for link in pairs["link_id"]], dtype=bool)
+    deleted = bools(pc.equal(array(pairs["state"]), "deleted"))
+    ours = deleted & bools(pc.is_null(array(pairs["external_fingerprint"])))
+    unlinked = bools(pc.is_null(array(pairs["link_id"])))
     strategy = run.config.strategy
     again = ours | unlinked | (strategy is ConflictStrategy.SOURCE_WINS)
     if strategy is ConflictStrategy.LAST_WRITE_WINS:
-        log = erp_in(run, scope).changed_at(run.target, list(pairs["erp_id"]))
+        erp_ids = array(pairs["erp_id"]).to_pylist()
+        log = erp_in(run, scope).changed_at(run.target, erp_ids)
         log = log[log["field"].isna()]  # the deletions
         gone = {
             r: np.datetime64(t.replace(tzinfo=None), "us") for r, t in zip(log["record_id"], log["changed_at"], strict=True)
         }
-        deleted_at = np.array([gone.get(e, np.datetime64("NaT")) for e in pairs["erp_id"]], dtype="datetime64[us]")
+        deleted_at = np.array([gone.get(e, np.datetime64("NaT")) for e in erp_ids], dtype="datetime64[us]")
         with np.errstate(invalid="ignore"):
             again |= instants(batch.marks) > deleted_at
     parked = ~again & (strategy is ConflictStrategy.MANUAL)

@@ -10,8 +10,6 @@ A record whose link or ERP record has moved since resolve is read and resolved a
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -20,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Changes, Outcome
-from integration_pipelines.canonical import array, extension
-from integration_pipelines.model import Batch, Change, SyncStatus, missing
+from connector_resources.frames import uuids
+from integration_pipelines.canonical import aligned, array, extension
+from integration_pipelines.model import Batch, Change, SyncStatus, bools
 from integration_pipelines.steps import resolve, sides
 from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.map import apply
@@ -81,14 +80,15 @@ def _load_round(run: Run, batch: Batch) -> Batch:
         plan = _plan(ready)
         skips, settles = np.asarray(pc.equal(array(plan["action"]), Change.SKIP)), np.asarray(array(plan["settle"]))
         written, again, refused = _write(run, scope, _alone(ready.take(~skips)))
-        done = written.plus(Settlement.of(run, scope, ready.take(skips & settles), {}))
+        done = written.plus(Settlement.of(run, ready.take(skips & settles)))
         settle(run, scope, done)
         failures = pd.concat([ready.rejected, refused], ignore_index=True)
         _park(run, scope, failures)
         moved += again
-        seen = {*map(str, ready.records.index), *array(failures["record_id"]).to_pylist()} - set(moved)
+        seen = {*array(ready.records.index).to_pylist(), *array(failures["record_id"]).to_pylist()} - set(moved)
         rejects.settle(scope, run.config, run.opened, sorted(seen), failures)
-        found = Counts(len(done.changes), len(failures), int(skips.sum()), _numbers(done.changes["action"]))
+        actions = done.rows["action"][done.changed]
+        found = Counts(len(actions), len(failures), int(skips.sum()), _numbers(actions))
         history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
     run.counts.add(found)
     return _alone(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)))
@@ -142,32 +142,26 @@ def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list
     Where the link has moved to the very external values that the plan is made of, an earlier try of this run has done it, or
     another page had the same record: nothing is left to be done, and nothing needs to be read again."""
     plan, touched = _plan(batch), _touched(batch)
-    index = batch.records.index.astype(object)
+    ids = array(batch.records.index)
     if not touched.any():
         return batch, []
-    now = links.find(scope, run.pair, list(index[touched]), lock=True).reindex(index)
-    same = _equal(now["revision"], array(plan["revision"]).to_pylist())
-    new = np.asarray(pc.and_(pc.is_null(array(plan["link_id"])), pc.is_valid(array(plan["match_digest"]))))
-    digests = array(plan["match_digest"]).to_pylist()
-    claims = [digests[at] for at in np.flatnonzero(new & touched)]
+    found = links.find(scope, run.pair, ids.filter(pa.array(touched)).to_pylist(), lock=True)
+    now = {str(name): array(column) for name, column in aligned(found, batch.records.index).items()}
+    same = bools(pc.equal(pc.coalesce(now["revision"], -1), pc.coalesce(array(plan["revision"]), -1)))
+    digests = array(plan["match_digest"])
+    new = bools(pc.and_(pc.is_null(array(plan["link_id"])), pc.is_valid(digests)))
+    claims = digests.filter(pa.array(new & touched)).to_pylist()
     claimed = links.claimed(scope, run.pair, claims) if claims else {}
-    claimed_now = np.array([digest in claimed for digest in digests], dtype=bool) & new
-    live = np.asarray(now["state"].isin(["active", "deleted"]), dtype=bool)
-    prints = array(plan["fingerprint"]).to_pylist()
-    seen = live & _equal(now["external_fingerprint"], prints) & np.array([p is not None for p in prints], dtype=bool)
-    buried = np.asarray(now["state"] == "deleted", dtype=bool) & batch.deleted
+    claimed_now = bools(pc.is_in(digests, value_set=pa.array(list(claimed), pa.binary()))) & new
+    live = bools(pc.is_in(now["state"], value_set=pa.array(["active", "deleted"])))
+    seen = live & bools(pc.equal(now["external_fingerprint"], array(plan["fingerprint"])))
+    buried = bools(pc.equal(now["state"], "deleted")) & batch.deleted
     done = touched & ~same & (seen | buried)
     moved = touched & ~done & (~same | claimed_now)
     action = pc.if_else(pa.array(done), Change.SKIP.value, array(plan["action"]))
     settle_now = pc.and_(array(plan["settle"]), pa.array(~done))
     planned = plan.assign(action=extension(action), settle=extension(settle_now))
-    return replace(batch, plan=planned).take(~moved), list(index[moved])
-
-
-def _equal(found: "pd.Series[Any]", planned: list[Any]) -> Bools:
-    """Whether what a link holds (rows without a link: nothing) is what the plan expects; nothing equals nothing."""
-    kept = [None if missing(value) else bytes(value) if isinstance(value, memoryview) else value for value in found]
-    return np.array([value == expected for value, expected in zip(kept, planned, strict=True)], dtype=bool)
+    return replace(batch, plan=planned).take(~moved), ids.filter(pa.array(moved)).to_pylist()
 
 
 def _contract_holds(run: Run, batch: Batch) -> Batch:
@@ -187,25 +181,19 @@ def _written(batch: Batch) -> Bools:
 def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, list[str], pd.DataFrame]:
     """Write to the ERP: what is to be settled, the ids of records that had moved, and the rows that the ERP refuses."""
     if not len(batch):
-        return Settlement.nothing(), [], batch.rejected
+        return Settlement.of(run, batch), [], batch.rejected
     erp = sides.erp_in(run, scope)
     plan = _plan(batch)
-    ids = [None if missing(erp_id) else str(erp_id) for erp_id in plan["erp_id"]]
-    creates = np.asarray(pc.equal(array(plan["action"]), Change.CREATE))
-    fresh = iter(erp.new_ids(run.target, int(creates.sum())))
-    ids = [next(fresh) if new else old for new, old in zip(creates, ids, strict=True)]
+    action = array(plan["action"])
+    creates = pc.equal(action, Change.CREATE)
+    fresh = pa.array(erp.new_ids(run.target, pc.sum(creates).as_py() or 0), pa.string())
+    ids, intents = pc.replace_with_mask(array(plan["erp_id"]), creates, fresh), uuids(len(batch))
+    version = pc.if_else(creates, pa.scalar(None, pa.string()), array(plan["erp_version"]))
+    columns = {"action": action, "id": ids, "version": version, "intent": intents}
     steps = pd.DataFrame(
-        {
-            "action": plan["action"].astype(object),
-            "id": ids,
-            "version": [None if missing(v) else v for v in plan["erp_version"]],
-            "intent": [str(uuid4()) for _ in ids],
-        },
-        index=batch.records.index,
-        dtype=object,
+        {name: values.to_pylist() for name, values in columns.items()}, index=batch.records.index, dtype=object
     )
-    steps.loc[creates, "version"] = None
-    announced = Settlement.of(run, scope, batch, {"erp_id": ids, "intent": list(steps["intent"])})
+    announced = Settlement.of(run, batch, ids, intents)
     if run.erp.place.apart:
         announced.announce(run)
     written = batch.written if batch.written is not None else batch.records.notna()
@@ -216,7 +204,7 @@ def _write(run: Run, scope: Scope, batch: Batch) -> tuple[Settlement, list[str],
         announced.abandon(scope, ~arrived)
     reasons = list(outcomes["message"][refused])
     rows = batch.reject(refused, error_type="validation", message=reasons, rule="erp").rejected
-    moved = [str(record) for record in batch.records.index[~arrived & ~refused]]
+    moved = array(batch.records.index).filter(pa.array(~arrived & ~refused)).to_pylist()
     return announced.arrived(run, scope, arrived, list(outcomes["version"])), moved, rows
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connector_resources.contract import Window
-from integration_pipelines.canonical import canonical, rows_json
-from integration_pipelines.model import Batch, Change, absence_frame, missing, plan_frame
+from integration_pipelines.canonical import aligned, array, canonical, rows_json
+from integration_pipelines.model import Batch, Change, absence_frame, plan_frame
 from integration_pipelines.steps.merge import spoken
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import erp_in, pairs_frame, said
@@ -22,9 +23,10 @@ from integration_pipelines.store.database import Scope
 
 def match(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, pd.DataFrame]:
     """The batch without the records that park, and for each that stays its candidate (sides.PAIRS; erp_id may be None)."""
-    digests = match_digests(run, scope, batch)
+    keys = match_digests(run, scope, batch)
+    digests = keys.to_pylist()
     wanted = [digest for digest in digests if digest is not None]
-    candidates = _candidates(run, scope) if wanted else {}
+    candidates = _candidates(run, scope, keys) if wanted else {}
     claimed = links.claimed(scope, run.pair, wanted) if wanted else {}
     found = sorted({erp_id for digest in wanted for erp_id in candidates.get(digest, [])})
     taken = links.taken(scope, run.pair, found) if found else {}
@@ -39,7 +41,7 @@ def match(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, pd.DataFrame]:
         elif digest is not None:
             seen.add(digest)
         erp_ids.append(there[0] if len(there) == 1 and not reason else None)
-    pairs = pairs_frame(batch.records.index, erp_id=erp_ids, match_digest=digests)
+    pairs = pairs_frame(batch.records.index, erp_id=pa.array(erp_ids, pa.string()), match_digest=keys)
     if not reasons:
         return batch, pairs
     mask = np.zeros(len(batch), dtype=bool)
@@ -78,31 +80,35 @@ def _reason(
     return None
 
 
-def match_digests(run: Run, scope: Scope, batch: Batch) -> list[bytes | None]:
-    """One keyed digest a record; None where the match key is not complete."""
+def match_digests(run: Run, scope: Scope, batch: Batch) -> pa.Array:
+    """One keyed digest a record; null where the match key is not complete."""
     if not run.mapping.match:
-        return [None] * len(batch)
+        return pa.nulls(len(batch), pa.binary())
     return _digests(scope, run.mapping.match_text(batch.records))
 
 
-def _digests(scope: Scope, texts: pa.Array) -> list[bytes | None]:
-    values = texts.to_pylist()
-    made = iter(scope.vault.digests(("match\x1e" + value).encode() for value in values if value is not None))
-    return [None if value is None else next(made) for value in values]
+def _digests(scope: Scope, texts: pa.Array) -> pa.Array:
+    told = pc.binary_join_element_wise("match\x1e", texts, "").cast(pa.binary())
+    made = pa.array(scope.vault.digests(told.drop_null().to_pylist()), pa.binary())
+    return pc.replace_with_mask(pa.nulls(len(texts), pa.binary()), pc.is_valid(texts), made)
 
 
-def _candidates(run: Run, scope: Scope) -> dict[bytes, list[str]]:
-    """Match keys of everything in the ERP, read once a run: digest → ids of ERP records."""
+def _candidates(run: Run, scope: Scope, wanted: pa.Array) -> dict[bytes, list[str]]:
+    """Digest → ids of the ERP records that have it. The match keys of everything in the ERP are read once a run, and kept as
+    two columns: some fifty bytes a record."""
     if run.matches is None:
-        run.matches = {}
-        for page in erp_in(run, scope).read(run.target, run.mapping.match, Window()):
-            for digest, erp_id in zip(_digests(scope, run.mapping.match_text(page.records)), page.records.index, strict=True):
-                if digest is not None:
-                    run.matches.setdefault(digest, []).append(str(erp_id))
-    return run.matches
+        pages = erp_in(run, scope).read(run.target, run.mapping.match, Window())
+        parts = [(_digests(scope, run.mapping.match_text(p.records)), array(p.records.index)) for p in pages]
+        digests = pa.chunked_array([part[0] for part in parts], pa.binary())
+        run.matches = pa.table({"digest": digests, "erp_id": pa.chunked_array([part[1] for part in parts], pa.string())})
+    fitting = run.matches.filter(pc.is_in(run.matches["digest"], value_set=wanted.drop_null()))
+    found: dict[bytes, list[str]] = {}
+    for digest, erp_id in zip(fitting["digest"].to_pylist(), fitting["erp_id"].to_pylist(), strict=True):
+        found.setdefault(digest, []).append(erp_id)
+    return found
 
 
-def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]", *, relink: bool = False) -> Batch:
+def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame, *, relink: bool = False) -> Batch:
     """Plan of records that become new ones in the ERP; `relink`: their links stand and get the new id."""
     shown = spoken(batch.records, said(batch), run.policies)  # a null that clears nothing leaves the ERP its default
     texts = canonical(batch.records, run.fields)
@@ -112,8 +118,8 @@ def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[byte
         settle=True,
         link_id=pairs["link_id"] if relink else None,
         revision=pairs["revision"] if relink else None,
-        fingerprint=[prints[record] for record in batch.records.index],
-        match_digest=[None if missing(digest) else digest for digest in pairs["match_digest"]],
+        fingerprint=aligned(prints, batch.records.index)["fingerprint"],
+        match_digest=pairs["match_digest"],
         base=rows_json(texts, shown),
     )
     written = absence_frame({f.name: shown[:, at] for at, f in enumerate(run.fields)}, batch.records.index)

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from connector_resources.errors import BrakePulled
 from connector_resources.frames import arrow_type
-from integration_pipelines.canonical import array, canonical, extension, rows_json
-from integration_pipelines.model import Batch, Change, absence_frame, concat, missing, plan_frame
+from integration_pipelines.canonical import aligned, array, canonical, extension, frame, rows_json
+from integration_pipelines.model import Batch, Change, absence_frame, bools, concat, plan_frame
 from integration_pipelines.steps import deletes, meeting, sides
 from integration_pipelines.steps.lines import merge_lines
 from integration_pipelines.steps.merge import Merged, Sides, merge, new_base
@@ -66,28 +66,25 @@ def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
 def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     """The batch with plan and written; references are resolved already. Records that must wait are rejected."""
     batch = _all_columns(run, batch)
-    found = links.find(scope, run.pair, list(batch.records.index))
-    texts = canonical(batch.records, run.fields)
-    prints = pd.Series(sides.fingerprints(scope, texts, sides.said(batch)), index=batch.records.index, dtype=object)
-    linked = np.asarray(batch.records.index.astype(object).isin(found.index), dtype=bool)
-    deleted = batch.deleted
-    known = found.reindex(batch.records.index.astype(object))
-    kept = [None if missing(value) else bytes(value) for value in known["external_fingerprint"]]
-    same = np.array([old == new for old, new in zip(kept, prints, strict=True)], dtype=bool)
-    same &= linked & np.asarray(known["state"].isin(["active", "deleted"]), dtype=bool) & ~deleted
+    index, deleted = batch.records.index, batch.deleted
+    found = aligned(links.find(scope, run.pair, array(index).to_pylist()), index)
+    made = sides.fingerprints(scope, canonical(batch.records, run.fields), sides.said(batch))
+    prints = frame({"fingerprint": made}, index)
+    linked = bools(pc.is_valid(array(found["link_id"])))
+    same = bools(pc.equal(array(found["external_fingerprint"]), made)) & ~deleted
+    same &= bools(pc.is_in(array(found["state"]), value_set=pa.array(["active", "deleted"])))
     parts = [_skipped(run, batch.take(same | (deleted & ~linked)))]
     changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
     if gone.any():
-        part = _alone(batch.take(gone))
-        parts.append(deletes.plan(run, scope, part, sides.pairs_of(found, part.records.index)))
+        parts.append(deletes.plan(run, scope, _alone(batch.take(gone)), found[gone]))
     if changed.any():
         part = _without_winners(run, scope, _alone(batch.take(changed)), parts[-1].rejected)
         parts.append(_skipped(run, part.take(np.zeros(len(part), dtype=bool))))  # carries those that wait
         if len(part):
-            parts.append(_paired(run, scope, _alone(part), sides.pairs_of(found, part.records.index), prints))
+            parts.append(_paired(run, scope, _alone(part), aligned(found, part.records.index), prints))
     if new.any():
         part, candidates = meeting.match(run, scope, _alone(batch.take(new)))
-        met = np.array([not missing(erp_id) for erp_id in candidates["erp_id"]], dtype=bool)
+        met = bools(pc.is_valid(array(candidates["erp_id"])))
         parts.append(meeting.created(run, part.take(~met), candidates[~met], prints))
         if met.any():
             parts.append(_paired(run, scope, _alone(part.take(met)), candidates[met], prints))
@@ -97,7 +94,7 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
 def _without_winners(run: Run, scope: Scope, batch: Batch, rejected: pd.DataFrame) -> Batch:
     """Without records into which another linked one was merged, until a person has decided which of the ERP records stays."""
     now = {orjson.loads(details).get("merged_into") for details in rejected["details"]}
-    winners = now | set(links.merge_winners(scope, run.pair, list(batch.records.index)))
+    winners = now | set(links.merge_winners(scope, run.pair, array(batch.records.index).to_pylist()))
     return batch.reject(
         np.asarray(batch.records.index.astype(object).isin(winners), dtype=bool),
         error_type="conflict",
@@ -128,35 +125,34 @@ def _skipped(run: Run, batch: Batch) -> Batch:
     return replace(batch, plan=plan_frame(batch.records.index), written=absence_frame(nothing, batch.records.index))
 
 
-def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: "pd.Series[bytes]") -> Batch:
+def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame) -> Batch:
     """Plan of records whose ERP record is known: by a link, or because they were just matched."""
-    pairs = pairs.assign(match_digest=pd.Series(_digests(run, scope, batch, pairs), index=pairs.index, dtype=object))
-    erp = sides.erp_side(run, scope, list(pairs["erp_id"]))
-    lost = ~np.asarray(pairs["erp_id"].isin(erp.texts.index), dtype=bool)
+    pairs = pairs.assign(match_digest=extension(_digests(run, scope, batch, pairs)))
+    erp = sides.erp_side(run, scope, array(pairs["erp_id"]).to_pylist())
+    lost = ~bools(pc.is_in(array(pairs["erp_id"]), value_set=array(erp.texts.index)))
     parts = []
     if lost.any():
         parts.append(deletes.lost_in_erp(run, scope, batch.take(lost), pairs[lost], prints))
         batch, pairs = batch.take(~lost), pairs[~lost]
     if len(batch):
-        parts.append(_merged(run, scope, batch, pairs, erp.aligned(list(pairs["erp_id"]), batch.records.index), prints))
+        parts.append(_merged(run, scope, batch, pairs, erp.aligned(array(pairs["erp_id"]), batch.records.index), prints))
     return concat(parts)
 
 
-def _digests(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> list[bytes | None]:
+def _digests(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> pa.Array:
     """The match key that each record claims now; where it does not say, the one that its link holds."""
     now = meeting.match_digests(run, scope, batch)
     names = [str(name) for name in batch.records.columns]
     told = np.asarray(sides.said(batch)[:, [names.index(name) for name in run.mapping.match]].all(axis=1))
-    kept = [None if missing(digest) else bytes(digest) for digest in pairs["match_digest"]]
-    return [new if said else old for new, old, said in zip(now, kept, told, strict=True)]
+    return pc.if_else(pa.array(told), now, array(pairs["match_digest"]))
 
 
-def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, prints: "pd.Series[bytes]") -> Batch:
+def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, prints: pd.DataFrame) -> Batch:
     batch = _reactivated(run, batch, pairs)
     texts = canonical(batch.records, run.fields)
     base = sides.known_base(run, scope, pairs)
     both = sides.contested(texts, erp.texts, base)
-    erp_at = sides.erp_instants(run, scope, erp, list(pairs["erp_id"]), both)
+    erp_at = sides.erp_instants(run, scope, erp, array(pairs["erp_id"]).to_pylist(), both)
     state = Sides(texts, erp.texts, base, sides.said(batch), sides.instants(batch.marks), erp_at)
     merged = merge(state, run.policies)
     batch, merged, agreed = merge_lines(run, batch, state, merged, both, new_base(state, merged))
@@ -168,8 +164,8 @@ def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpS
         link_id=pairs["link_id"],
         revision=pairs["revision"],
         erp_id=pairs["erp_id"],
-        erp_version=array(erp.marks["version"]).to_pylist(),
-        fingerprint=[prints[record] for record in batch.records.index],
+        erp_version=erp.marks["version"],
+        fingerprint=aligned(prints, batch.records.index)["fingerprint"],
         match_digest=pairs["match_digest"],
         base=agreed.json(),
         before=rows_json(erp.texts),
@@ -180,7 +176,7 @@ def _merged(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpS
 
 def _reactivated(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     """A record that comes back after its deletion sets the flag that the deletion cleared, unless it speaks for itself."""
-    back, flag = np.asarray(pairs["state"] == "deleted", dtype=bool), run.target.active
+    back, flag = bools(pc.equal(array(pairs["state"]), "deleted")), run.target.active
     if flag is None or not back.any() or batch.absent is None:
         return batch
     back = back & batch.absence(flag)
@@ -194,16 +190,16 @@ def _parked(run: Run, batch: Batch, state: Sides, merged: Merged, erp: ErpSide) 
 
     `batch` comes without rejected rows; its own hold all three sides instead of the record."""
     clash = np.asarray(merged.clash.any(axis=1))
-    closed = np.asarray(erp.marks["immutable"], dtype=bool) & merged.write.any(axis=1) & ~clash
+    closed = bools(erp.marks["immutable"]) & merged.write.any(axis=1) & ~clash
     if not (clash | closed).any():
         return batch
     names = [f.name for f in run.fields]
     content = [
         f'{{"external": {x.decode()}, "erp": {e.decode()}, "base": {b.decode()}}}'
         for x, e, b in zip(
-            rows_json(state.external, state.said),
-            rows_json(state.erp),
-            rows_json(state.base.external, state.base.known),
+            rows_json(state.external, state.said).to_pylist(),
+            rows_json(state.erp).to_pylist(),
+            rows_json(state.base.external, state.base.known).to_pylist(),
             strict=True,
         )
     ]

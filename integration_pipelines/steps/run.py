@@ -6,6 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
+import pyarrow as pa
+
 from connector_resources.contract import Connector, Entity, Field, Lines
 from connector_resources.erp import Erp
 from connector_resources.errors import ConfigurationError
@@ -16,6 +18,8 @@ from integration_pipelines.store.database import Database
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.links import Pair
 from integration_pipelines.store.syncs import SyncConfig
+
+BATCH = 5_000
 
 
 @dataclass
@@ -43,9 +47,10 @@ class Counts:
 class Run:
     """`attempt` is None in a plan that is only looked at.
 
-    matches   ERP records by their match key, once they have been read
-    loaded    how many batches are committed: where a load that is tried again goes on
-    counts    what these batches came to
+    matches     match keys of the ERP's records, once they have been read: columns digest, erp_id
+    loaded      how many batches are committed: where a load that is tried again goes on
+    batch_size  records of a batch, at least: pages of the external system are joined until there are so many
+    counts      what these batches came to
     """
 
     database: Database
@@ -58,8 +63,9 @@ class Run:
     target: Entity
     now: Callable[[], datetime]
     attempt: Attempt | None = None
-    matches: dict[bytes, list[str]] | None = field(default=None, repr=False)
+    matches: pa.Table | None = field(default=None, repr=False)
     loaded: int = 0
+    batch_size: int = BATCH
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:

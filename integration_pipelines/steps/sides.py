@@ -9,28 +9,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.erp import Erp
-from integration_pipelines.canonical import array, canonical, extension
-from integration_pipelines.model import Batch, missing
+from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index
+from integration_pipelines.model import Batch
 from integration_pipelines.steps.base import Base, Bools, differs
 from integration_pipelines.steps.lines import arranged
 from integration_pipelines.steps.merge import Instants
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.ledger import open_sealed
+from integration_pipelines.store.links import bases
 
-PAIRS = ("link_id", "revision", "erp_id", "state", "base", "match_digest", "external_fingerprint")
+PAIRS = {
+    "link_id": pa.int64(),
+    "revision": pa.int64(),
+    "erp_id": pa.string(),
+    "state": pa.string(),
+    "match_digest": pa.binary(),
+    "external_fingerprint": pa.binary(),
+}
 
 
-def pairs_frame(index: "pd.Index[str]", **columns: Sequence[object]) -> pd.DataFrame:
-    """External records with the ERP record that each belongs to (columns PAIRS; what is not given is None)."""
-    given = {name: list(columns.get(name, [None] * len(index))) for name in PAIRS}
-    return pd.DataFrame(given, index=index, dtype=object, columns=list(PAIRS))
-
-
-def pairs_of(links: pd.DataFrame, index: "pd.Index[str]") -> pd.DataFrame:
-    """The same of records that are linked (store.links.find), in the order of `index`."""
-    found = links.rename(columns={"id": "link_id"}).reindex(index.astype(object))
-    return pairs_frame(index, **{name: list(found[name]) for name in PAIRS})
+def pairs_frame(index: "pd.Index[str]", **columns: pa.Array) -> pd.DataFrame:
+    """External records with the ERP record that each belongs to: columns PAIRS, as store.links.find has them; what is not
+    given is null."""
+    return frame({name: columns.get(name, pa.nulls(len(index), kind)) for name, kind in PAIRS.items()}, index)
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class ErpSide:
     texts: pd.DataFrame
     marks: pd.DataFrame
 
-    def aligned(self, erp_ids: Sequence[str], index: "pd.Index[str]") -> "ErpSide":
-        return ErpSide(self.texts.loc[list(erp_ids)].set_axis(index), self.marks.loc[list(erp_ids)].set_axis(index))
+    def aligned(self, erp_ids: pa.Array, index: "pd.Index[str]") -> "ErpSide":
+        wanted = record_index(erp_ids)
+        return ErpSide(aligned(self.texts, wanted).set_axis(index), aligned(self.marks, wanted).set_axis(index))
 
     def take(self, mask: Bools) -> "ErpSide":
         return ErpSide(self.texts[mask], self.marks[mask])
@@ -56,11 +59,15 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
     condition = run.target.immutable_when
     names = [f.name for f in run.fields]
     asked = [*run.asked, *([condition.field] if condition and condition.field not in names else [])]
-    pages = list(erp_in(run, scope).read_ids(run.target, asked, list(dict.fromkeys(erp_ids))))
+    pages = list(erp_in(run, scope).read_ids(run.target, asked, erp_ids))
     if not pages:
-        empty = pd.DataFrame(columns=names)
-        return ErpSide(empty, pd.DataFrame(columns=["version", "modified", "immutable"]))
-    records, marks = pd.concat([p.records for p in pages]), pd.concat([p.marks for p in pages])
+        nothing = record_index([])
+        texts = frame({name: pa.array([], TEXT) for name in names}, nothing)
+        kinds = {"version": TEXT, "modified": pa.timestamp("us", "UTC"), "immutable": pa.bool_()}
+        return ErpSide(texts, frame({name: pa.array([], kind) for name, kind in kinds.items()}, nothing))
+    records, marks = (pages[0].records, pages[0].marks) if len(pages) == 1 else (
+        pd.concat([p.records for p in pages]), pd.concat([p.marks for p in pages])
+    )  # fmt: skip
     immutable = np.zeros(len(records), dtype=bool)
     if condition is not None:
         immutable = np.asarray(
@@ -68,13 +75,16 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
         )
     for name, (lines, _) in run.lines.items():
         records[name] = extension(arranged(array(records[name]), lines))
-    return ErpSide(canonical(records, run.fields), marks[["version", "modified"]].assign(immutable=immutable))
+    told = marks[["version", "modified"]].assign(immutable=extension(pa.array(immutable)))
+    return ErpSide(canonical(records, run.fields), told)
 
 
 def known_base(run: Run, scope: Scope, pairs: pd.DataFrame) -> Base:
     """B of these pairs. Where there is none, or its key was erased, it knows nothing."""
     places = [run.pair.base_place(str(external_id)) for external_id in pairs.index]
-    sealed = [None if missing(content) else bytes(content) for content in pairs["base"]]
+    links = array(pairs["link_id"]).to_pylist()
+    kept = bases(scope, [link for link in links if link is not None])
+    sealed = [kept.get(link) for link in links]
     return Base.opened(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
 
 
@@ -85,10 +95,8 @@ def said(batch: Batch) -> Bools:
     return ~batch.absent.to_numpy(dtype=bool)
 
 
-def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> list[bytes]:
+def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> pa.Array:
     """One keyed digest a record, over names and values of the cells shown; null, absent and empty are three things."""
-    if not len(texts):
-        return []
     columns = []
     for at, name in enumerate(texts.columns):
         values = array(texts[name])
@@ -96,13 +104,13 @@ def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> list[bytes]
         told = pc.coalesce(pc.binary_join_element_wise(length, values, "="), "0")
         columns.append(pc.if_else(pa.array(shown[:, at]), told, "-").cast(pa.string()))
     head = "\x1f".join(map(str, texts.columns)) + "\x1e"
-    rows = pc.binary_join_element_wise(*columns, "\x1f").to_pylist()
-    return scope.vault.digests((head + row).encode() for row in rows)
+    rows = pc.binary_join_element_wise(head, pc.binary_join_element_wise(*columns, "\x1f"), "").cast(pa.binary())
+    return pa.array(scope.vault.digests(rows.to_pylist()), pa.binary())
 
 
-def instants(frame: pd.DataFrame) -> Instants:
+def instants(marks: pd.DataFrame) -> Instants:
     """The column `modified` as numpy instants, NaT where unknown."""
-    found: Instants = array(frame["modified"]).to_numpy(zero_copy_only=False).astype("datetime64[us]")
+    found: Instants = array(marks["modified"]).to_numpy(zero_copy_only=False).astype("datetime64[us]")
     return found
 
 

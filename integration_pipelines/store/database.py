@@ -19,16 +19,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from connector_resources.errors import ConfigurationError, NetworkError
-from connector_resources.sql import copy_in, read_frame
+from connector_resources.sql import copy_in, read_table
 from integration_pipelines.store.master_key import MasterKey, key_id
 from integration_pipelines.store.vault import Vault, unwrap_tenant_key, wrap_tenant_key
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 OLDEST = 140000
-# A client that was killed must not leave its statement, and the locks of it, behind.
-_SESSION = "-c timezone=UTC -c client_connection_check_interval=2000"
+# A client that was killed must not leave its statement, and the locks of it, behind. The styles are what frames are
+# read in.
+_SESSION = "-c timezone=UTC -c datestyle=ISO -c bytea_output=hex -c client_connection_check_interval=2000"
 
 
 def engine(url: str, *, role: str | None, name: str = "integration", **options: Any) -> sa.Engine:
@@ -36,7 +38,12 @@ def engine(url: str, *, role: str | None, name: str = "integration", **options: 
     made = sa.create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         hide_parameters=True,  # a failing statement's values must not reach a log
-        connect_args={"application_name": name, "connect_timeout": 10, "options": _SESSION},
+        connect_args={
+            "application_name": name,
+            "connect_timeout": 10,
+            "options": _SESSION,
+            "prepare_threshold": None,  # a plan that was made for an empty table must not be kept for a first load's batches
+        },
         pool_pre_ping=True,
         **options,
     )
@@ -98,8 +105,8 @@ class Scope:
     def stage(self, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
         copy_in(self.connection, name, columns, frame)
 
-    def frame(self, sql: str, **values: Any) -> "pd.DataFrame":
-        return read_frame(self.connection, sql, values)
+    def table(self, sql: str, kinds: "Mapping[str, pa.DataType]", **values: Any) -> "pa.Table":
+        return read_table(self.connection, sql, kinds, values)
 
 
 class Database:

@@ -1,7 +1,7 @@
 """What was written, and what is about to be: the before/after journal, write intents, and the key of each record.
 
 Everything that we keep of one record (base, journal, intents) is sealed under that record's own key, so that it can be erased
-in one stroke. Contents are compressed before they are sealed.
+in one stroke. Contents are JSON; long ones are compressed before they are sealed.
 """
 
 import hashlib
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
-from integration_pipelines.canonical import TEXT, extension
+from connector_resources.sql import bytes_array, text_array
+from integration_pipelines.canonical import array, extension
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.links import Pair
@@ -20,6 +21,9 @@ from integration_pipelines.store.vault import RecordKeys, record_key_id
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_WORTH_PACKING = 1_000  # bytes: for less, zlib costs more time than the bytes it saves
+_PACKED = b"x"  # what zlib begins with, and no JSON does
 
 
 def subject(erp_entity: str, erp_id: str) -> str:
@@ -29,20 +33,19 @@ def subject(erp_entity: str, erp_id: str) -> str:
 
 def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
     """Keys of these records, made where missing."""
-    wanted = list(dict.fromkeys(subjects))
-    statement = "SELECT id, subject, wrapped FROM data_keys WHERE subject = ANY(:s)"
-    found = scope.run(statement, s=wanted).all()
-    missing = sorted(set(wanted) - {row.subject for row in found})
+    statement = "SELECT id, subject, wrapped FROM data_keys WHERE subject = ANY(CAST(:s AS text[]))"
+    found = list(scope.run(statement, s=text_array(list(dict.fromkeys(subjects)))))
+    missing = sorted(set(subjects) - {row.subject for row in found})
     if missing:
-        scope.run(
+        made = scope.run(
             """INSERT INTO data_keys (tenant_id, subject, wrapped)
                SELECT :tenant, s, w FROM unnest(CAST(:s AS text[]), CAST(:w AS bytea[])) AS new (s, w)
-               ON CONFLICT (tenant_id, subject) DO NOTHING""",
+               ON CONFLICT (tenant_id, subject) DO NOTHING RETURNING id, subject, wrapped""",
             tenant=scope.tenant,
-            s=missing,
-            w=[scope.vault.new_record_key(s) for s in missing],
-        )
-        found = scope.run(statement, s=wanted).all()
+            s=text_array(missing),
+            w=bytes_array([scope.vault.new_record_key(s) for s in missing]),
+        ).all()
+        found += made if len(made) == len(missing) else scope.run(statement, s=text_array(missing))
     return scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)
 
 
@@ -53,22 +56,21 @@ def seal(
     contents: Sequence[bytes | None],
     places: Iterable[tuple[str, ...]],
 ) -> list[bytes | None]:
-    packed = [None if content is None else zlib.compress(content, 6) for content in contents]
+    packed = [zlib.compress(c, 6) if c is not None and len(c) > _WORTH_PACKING else c for c in contents]
     return scope.vault.seal_records(keys, subjects, packed, [scope.vault.place(*place) for place in places])
 
 
 def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Iterable[tuple[str, ...]]) -> list[bytes | None]:
     """None where there was none, or where the record's key has been erased."""
     wanted = sorted({record_key_id(content) for content in sealed if content is not None})
-    rows = scope.run("SELECT id, subject, wrapped FROM data_keys WHERE id = ANY(:ids)", ids=wanted).all()
+    rows = scope.run(
+        """SELECT k.id, k.subject, k.wrapped FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
+           CROSS JOIN LATERAL (SELECT id, subject, wrapped FROM data_keys WHERE id = wanted.id OFFSET 0) k""",
+        ids=wanted,
+    )
     keys = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in rows)
     opened = scope.vault.open_records(keys, sealed, [scope.vault.place(*place) for place in places])
-    return [None if content is None else zlib.decompress(content) for content in opened]
-
-
-def as_text(contents: Iterable[bytes | None]) -> "pd.arrays.ArrowExtensionArray":
-    """A column of bytes as COPY takes them."""
-    return extension(pa.array([None if content is None else "\\x" + content.hex() for content in contents], TEXT))
+    return [zlib.decompress(content) if content is not None and content[:1] == _PACKED else content for content in opened]
 
 
 def journal_place(history_id: int, record_id: str, column: str) -> tuple[str, ...]:
@@ -80,13 +82,12 @@ def journal(scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence
     sealed = {}
     for column in ("before", "after"):
         places = [journal_place(attempt.id, erp_id, column) for erp_id in rows["erp_id"]]
-        sealed[column] = seal(scope, keys, subjects, list(rows[column]), places)
+        sealed[column] = seal(scope, keys, subjects, array(rows[column]).to_pylist(), places)
     digests = [
         hashlib.sha256((b or b"") + (a or b"")).digest() for b, a in zip(sealed["before"], sealed["after"], strict=True)
     ]
-    frame = rows[["erp_id", "external_id", "action", "changed_fields"]].assign(
-        before=as_text(sealed["before"]), after=as_text(sealed["after"]), digest=as_text(digests)
-    )
+    contents = {name: extension(pa.array(values, pa.binary())) for name, values in {**sealed, "digest": digests}.items()}
+    frame = rows[["erp_id", "external_id", "action", "changed_fields"]].assign(**contents)
     text = dict.fromkeys(("erp_id", "external_id", "action"), "text")
     scope.stage("changes", {**text, "changed_fields": "jsonb", "before": "bytea", "after": "bytea", "digest": "bytea"}, frame)
     scope.run(
@@ -110,7 +111,7 @@ def announce(
         places = [("write_intents", intent, "payload") for intent in rows["intent"]]
         sealed = seal(scope, keys_for(scope, subjects), subjects, payloads, places)
     columns = {"intent": "uuid", "action": "text", "external_id": "text", "erp_id": "text", "payload": "bytea"}
-    scope.stage("intents", columns, rows.assign(payload=as_text(sealed)))
+    scope.stage("intents", columns, rows.assign(payload=extension(pa.array(sealed, pa.binary()))))
     scope.run(
         """INSERT INTO write_intents (id, tenant_id, sync_history_id, sync_configuration_id, side, action, external_id, erp_id,
                                       payload, state, settled_at)
@@ -146,7 +147,7 @@ def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:
     """confirmed, or abandoned when the write never arrived. The payload is dropped: the journal has it now."""
     scope.run(
         "UPDATE write_intents SET state = :state, settled_at = now(), payload = NULL WHERE id = ANY(CAST(:ids AS uuid[]))",
-        ids=list(intents),
+        ids=text_array(intents),
         state=state,
     )
 

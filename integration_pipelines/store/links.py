@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from connector_resources.sql import bytes_array, text_array
+from integration_pipelines.canonical import frame, record_index
 from integration_pipelines.store.database import Scope
 
 if TYPE_CHECKING:
@@ -27,62 +31,74 @@ class Pair:
 
 
 _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entity = :erp"
-_COLUMNS = """id, external_id, erp_id, base, field_mapping_id, external_fingerprint, erp_fingerprint, external_version,
-              erp_version, match_digest, revision, state"""
+# The same, out of the planner's sight. Without fresh statistics, as after a first load, it takes these three for rare, and
+# reads all links of a pair where one was to be looked up by its id or match key.
+_HIDDEN = "connector_id + 0 = :connector AND external_entity || '' = :external AND erp_entity || '' = :erp"
+_LINK = {
+    "external_id": pa.string(),
+    "link_id": pa.int64(),
+    "revision": pa.int64(),
+    "erp_id": pa.string(),
+    "state": pa.string(),
+    "match_digest": pa.binary(),
+    "external_fingerprint": pa.binary(),
+}
+
+
+def _each(probe: str, kind: str = "text") -> str:
+    """A look-up of each wanted value by an index, whatever the planner knows of the table."""
+    return f"SELECT found.* FROM unnest(CAST(:wanted AS {kind}[])) AS wanted ({kind}) CROSS JOIN LATERAL ({probe}) found"
 
 
 def find(scope: Scope, pair: Pair, external_ids: Sequence[str], *, lock: bool = False) -> "pd.DataFrame":
-    """Links of these external records, indexed by external id."""
-    statement = f"SELECT {_COLUMNS} FROM identity_links WHERE {_PAIR} AND external_id = ANY(:ids)"
-    found = scope.frame(statement + (" ORDER BY id FOR UPDATE" if lock else ""), ids=list(external_ids), **pair.values())
-    return found.set_index("external_id")
+    """Links of these external records, indexed by external id: link_id, revision, erp_id, state, match_digest,
+    external_fingerprint."""
+    probe = f"""SELECT external_id, id, revision, erp_id, state, match_digest, external_fingerprint FROM identity_links
+                WHERE {_HIDDEN} AND external_id = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
+    found = scope.table(_each(probe), _LINK, wanted=text_array(sorted(external_ids)), **pair.values())
+    columns = {name: found.column(name).combine_chunks() for name in _LINK}
+    return frame(columns, record_index(columns.pop("external_id")))
+
+
+def bases(scope: Scope, link_ids: Sequence[int]) -> Mapping[int, bytes]:
+    """What these links' two sides last agreed on, sealed."""
+    probe = "SELECT id, base FROM identity_links WHERE id = wanted.bigint OFFSET 0"
+    return {row.id: row.base for row in scope.run(_each(probe, "bigint"), wanted=list(link_ids))}
 
 
 def taken(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> Mapping[str, str]:
     """Which of these ERP records are linked already: ERP id → external id."""
-    rows = scope.rows(
-        f"SELECT erp_id, external_id FROM identity_links WHERE {_PAIR} AND erp_id = ANY(:ids)",
-        ids=list(erp_ids),
-        **pair.values(),
-    )
+    probe = f"SELECT erp_id, external_id FROM identity_links WHERE {_HIDDEN} AND erp_id = wanted.text OFFSET 0"
+    rows = scope.rows(_each(probe), wanted=text_array(erp_ids), **pair.values())
     return {row["erp_id"]: row["external_id"] for row in rows}
 
 
 def claimed(scope: Scope, pair: Pair, digests: Sequence[bytes]) -> Mapping[bytes, str]:
     """Match keys that linked records hold: digest → external id."""
-    rows = scope.rows(
-        f"""SELECT match_digest, external_id FROM identity_links
-            WHERE {_PAIR} AND match_digest = ANY(:digests) AND state <> 'deleted'""",
-        digests=list(digests),
-        **pair.values(),
-    )
+    probe = f"""SELECT match_digest, external_id FROM identity_links
+                WHERE {_HIDDEN} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
+    rows = scope.rows(_each(probe, "bytea"), wanted=bytes_array(digests), **pair.values())
     return {bytes(row["match_digest"]): row["external_id"] for row in rows}
 
 
 def merge_winners(scope: Scope, pair: Pair, external_ids: Sequence[str]) -> list[str]:
     """Those of these external records into which another one was merged that still waits for a person."""
-    return list(
-        scope.run(
-            f"SELECT DISTINCT merged_into FROM identity_links WHERE {_PAIR} AND state = 'parked' AND merged_into = ANY(:ids)",
-            ids=list(external_ids),
-            **pair.values(),
-        ).scalars()
+    probe = (
+        f"SELECT merged_into FROM identity_links WHERE {_HIDDEN} AND state = 'parked' AND merged_into = wanted.text OFFSET 0"
     )
+    return list(scope.run(_each(probe), wanted=text_array(external_ids), **pair.values()).scalars())
 
 
 def parents(
     scope: Scope, connector_id: int, erp_entity: str, external_entity: str | None, external_ids: Sequence[str]
 ) -> Mapping[str, str]:
     """External id → ERP id of records that others refer to."""
-    rows = scope.rows(
-        """SELECT external_id, erp_id FROM identity_links WHERE connector_id = :connector AND erp_entity = :erp
-             AND (CAST(:external AS text) IS NULL OR external_entity = :external) AND external_id = ANY(:ids)""",
-        connector=connector_id,
-        erp=erp_entity,
-        external=external_entity,
-        ids=list(external_ids),
-    )
-    return {row["external_id"]: row["erp_id"] for row in rows}
+    entity = "" if external_entity is None else "AND external_entity || '' = :external"
+    probe = f"""SELECT external_id, erp_id FROM identity_links
+                WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity}
+                  AND external_id = wanted.text OFFSET 0"""
+    values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
+    return {row["external_id"]: row["erp_id"] for row in scope.rows(_each(probe), wanted=text_array(external_ids), **values)}
 
 
 def known(scope: Scope, pair: Pair) -> int:
@@ -95,29 +111,28 @@ def known(scope: Scope, pair: Pair) -> int:
 def save(scope: Scope, pair: Pair, rows: "pd.DataFrame", field_mapping_id: int) -> None:
     """Insert new links and update those that stand; the caller holds their row locks and has compared the revisions.
 
-    Columns: link_id (null: new), external_id, erp_id, base, external_fingerprint, erp_fingerprint, match_digest (bytes as
-    "\\\\x…" text), external_version, erp_version, state."""
+    Columns: link_id (null: new), external_id, erp_id, base, external_fingerprint, erp_fingerprint, match_digest,
+    external_version, erp_version, state."""
     binary = dict.fromkeys(("base", "external_fingerprint", "erp_fingerprint", "match_digest"), "bytea")
     text = dict.fromkeys(("external_id", "erp_id", "external_version", "erp_version", "state"), "text")
     scope.stage("links", {"link_id": "bigint", **text, **binary}, rows)
+    columns = """tenant_id, connector_id, external_entity, external_id, erp_entity, erp_id, base, field_mapping_id,
+                 external_fingerprint, erp_fingerprint, external_version, erp_version, match_digest, state"""
+    values = """:tenant, :connector, :external, external_id, :erp, erp_id, base, :mapping, external_fingerprint,
+                erp_fingerprint, external_version, erp_version, match_digest, state"""
+    told = {"tenant": scope.tenant, "mapping": field_mapping_id, **pair.values()}
+    # An upsert finds each link by its key. An UPDATE … FROM would be joined with all links of the tenant by a planner that has
+    # no statistics yet.
     scope.run(
-        """UPDATE identity_links l SET erp_id = s.erp_id, base = s.base, field_mapping_id = :mapping,
-               external_fingerprint = s.external_fingerprint, erp_fingerprint = s.erp_fingerprint,
-               external_version = s.external_version, erp_version = s.erp_version,
-               match_digest = s.match_digest, state = s.state, merged_into = NULL,
-               revision = l.revision + 1, updated_at = now()
-           FROM links s WHERE l.id = s.link_id""",
-        mapping=field_mapping_id,
+        f"""INSERT INTO identity_links AS l (id, {columns}) SELECT link_id, {values} FROM links WHERE link_id IS NOT NULL
+            ON CONFLICT (id) DO UPDATE SET erp_id = EXCLUDED.erp_id, base = EXCLUDED.base,
+               field_mapping_id = EXCLUDED.field_mapping_id, external_fingerprint = EXCLUDED.external_fingerprint,
+               erp_fingerprint = EXCLUDED.erp_fingerprint, external_version = EXCLUDED.external_version,
+               erp_version = EXCLUDED.erp_version, match_digest = EXCLUDED.match_digest, state = EXCLUDED.state,
+               merged_into = NULL, revision = l.revision + 1, updated_at = now()""",
+        **told,
     )
-    scope.run(
-        """INSERT INTO identity_links (tenant_id, connector_id, external_entity, external_id, erp_entity, erp_id, base,
-               field_mapping_id, external_fingerprint, erp_fingerprint, external_version, erp_version, match_digest, state)
-           SELECT :tenant, :connector, :external, external_id, :erp, erp_id, base, :mapping, external_fingerprint,
-                  erp_fingerprint, external_version, erp_version, match_digest, state FROM links WHERE link_id IS NULL""",
-        tenant=scope.tenant,
-        mapping=field_mapping_id,
-        **pair.values(),
-    )
+    scope.run(f"INSERT INTO identity_links ({columns}) SELECT {values} FROM links WHERE link_id IS NULL", **told)
 
 
 def park(scope: Scope, pair: Pair, merged: Mapping[str, str | None]) -> None:

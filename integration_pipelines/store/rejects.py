@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from connector_resources.sql import text_array
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.syncs import SyncConfig
@@ -24,11 +25,11 @@ def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[st
         """WITH closed AS (
                UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
                WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved
-                 AND e.record_id = ANY(:seen) RETURNING e.record_id, e.retry_count)
+                 AND e.record_id = ANY(CAST(:seen AS text[])) RETURNING e.record_id, e.retry_count)
            INSERT INTO failed_before SELECT record_id, max(retry_count) + 1 FROM closed GROUP BY 1
            ON CONFLICT (record_id) DO UPDATE SET times = EXCLUDED.times""",
         sync=config.id,
-        seen=[record[:255] for record in seen],
+        seen=text_array([record[:255] for record in seen]),
     )
     if rejected.empty:
         return

@@ -45,9 +45,12 @@ identity_links = sa.Table(
     own(),
     within("connector_id", "connectors"),
     within("field_mapping_id", "field_mappings"),
-    sa.UniqueConstraint("tenant_id", "connector_id", "external_entity", "external_id", "erp_entity", name="uq_links_external"),
-    sa.UniqueConstraint("tenant_id", "connector_id", "external_entity", "erp_entity", "erp_id", name="uq_links_erp"),
-    sa.Index("idx_links_match", "tenant_id", "connector_id", "external_entity", "erp_entity", "match_digest"),
+    # Each begins with what is looked for. Behind columns that are alike in most rows, a planner without fresh statistics takes
+    # one index for another, and reads all of it for every look-up.
+    sa.UniqueConstraint("tenant_id", "external_id", "connector_id", "external_entity", "erp_entity", name="uq_links_external"),
+    sa.UniqueConstraint("tenant_id", "erp_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
+    sa.Index("idx_links_match", "tenant_id", "match_digest", "connector_id", "external_entity", "erp_entity"),
+    sa.Index("idx_links_merged", "tenant_id", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
 )
 
 # One row a changed record, in partitions of a month. The primary key is natural, so that the ciphertext can be bound to it.

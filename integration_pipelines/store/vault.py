@@ -58,7 +58,10 @@ class Vault:
 
     def place(self, *where: str) -> bytes:
         """Associated data of a value: table, row, column. No two places have the same, whatever an id consists of."""
-        return "\x1f".join((self._tenant, *(part.replace("\\", r"\\").replace("\x1f", r"\s") for part in where))).encode()
+        joined = "\x1f".join((self._tenant, *where))
+        if "\\" in joined or joined.count("\x1f") > len(where):
+            joined = "\x1f".join((self._tenant, *(part.replace("\\", r"\\").replace("\x1f", r"\s") for part in where)))
+        return joined.encode()
 
     def seal(self, plain: bytes, *where: str) -> bytes:
         key, place = os.urandom(32), self.place(*where)

@@ -202,7 +202,7 @@ def test_a_base_keeps_both_spellings_and_opens_as_it_was_sealed() -> None:
     external = frame({"a": pa.array(["x", None], TEXT), "b": pa.array(["y", "z"], TEXT)}, index)
     erp = frame({"a": pa.array(["X", "-"], TEXT), "b": pa.array(["y", None], TEXT)}, index)
     base = Base(external, erp, np.array([[True, True], [True, False]]))
-    sealed = base.json()
+    sealed = base.json().to_pylist()
     assert [orjson.loads(row) for row in sealed] == [{"a": "x", "b": "y", "erp:a": "X"}, {"a": None, "erp:a": "-"}]
     again = Base.opened([*sealed, None], ["a", "b"], record_index(["1", "2", "3"]))
     assert again.known.tolist() == [[True, True], [True, False], [False, False]]

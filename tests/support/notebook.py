@@ -195,7 +195,9 @@ class World:
         stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
         entities = {name: one.entity for name, one in erp.catalogue.items()}
         mapping = compile_mapping(from_json(*stored), target, source, entities)
-        return Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt)
+        run = Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt)
+        run.batch_size = self.book.page_size  # a batch is a page of the notebook
+        return run
 
     def planned(self, run: Run) -> list[Batch]:
         mapped = [apply(run.mapping, batch) for batch in validate(extract(run), run.source.fields)]
