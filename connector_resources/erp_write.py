@@ -205,6 +205,8 @@ class _Writing:
         same = f"t.{self.column(self.key)} = s.{quoted(self.key)} AND (s.version IS NULL OR {self.version} = s.version)"
         if self.erp.place.tenant is not None and self.stored.tenant_column:
             same += f" AND t.{quoted(self.stored.tenant_column)} = :tenant"
+        if not self.erp.place.apart:  # by the key's index: a planner without statistics would read all of a tenant
+            same += f" AND t.{self.column(self.key)} = ANY(ARRAY(SELECT {quoted(self.key)} FROM pg_temp.erp_write))"
         return same
 
     def column(self, field: str) -> str:
