@@ -92,7 +92,7 @@ class Upkeep:
             repository = next(iter(location.get_repositories().values()))
             if (
                 parent is None
-                or parent.status is dg.DagsterRunStatus.CANCELED
+                or parent.status is not dg.DagsterRunStatus.FAILURE  # cancelled, or ended well after all
                 or not repository.has_job(parent.job_name)
                 or instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: parent.run_id}), limit=1)
             ):

@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 
+from connector_resources.errors import IntegrationError
 from integration_pipelines.events import SyncCompleted, SyncFailed, SyncStarted
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.store import alerts, audit, outbox, retries
@@ -20,6 +21,15 @@ from integration_pipelines.store.retries import AfterFailure
 from integration_pipelines.store.syncs import SyncConfig
 
 _DEAD = "The process of this run died before it had finished. What it had committed stands; the next run goes on from there."
+
+
+_CLOSED = (
+    "This run was taken for dead and closed while its connection to the database was lost; it ends here, and is tried again."
+)
+
+
+class Overtaken(IntegrationError):
+    """The history row was closed by somebody else: another run may be at work already, so nothing more is written."""
 
 
 @dataclass(frozen=True)
@@ -97,15 +107,19 @@ def set_position(scope: Scope, attempt: Attempt, position: datetime | None) -> N
 
 
 def count(scope: Scope, attempt: Attempt, *, succeeded: int = 0, failed: int = 0, skipped: int = 0) -> None:
-    scope.run(
+    """Raises Overtaken, and with it undoes the transaction, where the row was closed meanwhile."""
+    counted = scope.run(
         """UPDATE sync_history SET records_processed = records_processed + :all, records_succeeded = records_succeeded + :s,
-               records_failed = records_failed + :f, records_skipped = records_skipped + :k WHERE id = :id""",
+               records_failed = records_failed + :f, records_skipped = records_skipped + :k
+           WHERE id = :id AND sync_status = 'running'""",
         all=succeeded + failed + skipped,
         s=succeeded,
         f=failed,
         k=skipped,
         id=attempt.id,
     )
+    if not counted.rowcount:
+        raise Overtaken(_CLOSED)
 
 
 def watermark(scope: Scope, config: SyncConfig, side: str = "external") -> datetime | None:
@@ -127,6 +141,8 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
     row = scope.rows("SELECT * FROM sync_history WHERE id = :id FOR UPDATE", id=attempt.id)[0]
     if row["sync_status"] in (SyncStatus.COMPLETED, SyncStatus.PARTIAL):
         return SyncStatus(row["sync_status"])
+    if row["sync_status"] == SyncStatus.FAILED:
+        raise Overtaken(_CLOSED)
     failed, good = row["records_failed"], row["records_succeeded"] + row["records_skipped"]
     status = SyncStatus.COMPLETED if not failed else SyncStatus.PARTIAL if good else SyncStatus.FAILED
     message = (

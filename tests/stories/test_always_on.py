@@ -142,7 +142,15 @@ def test_everything_is_killed_during_twenty_runs_and_every_run_comes_to_its_end(
     postmaster = int((running.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGKILL)
     distinct = f"SELECT count(DISTINCT sync_configuration_id) FROM sync_history {good}"
-    until(lambda: scalar(running, database, distinct) == 20, 240, "twenty ends")
+    try:
+        until(lambda: scalar(running, database, distinct) == 20, 300, "twenty ends")
+    except AssertionError:
+        with running.owner(database).connect() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT sync_configuration_id, attempt_number, sync_status, retry_at, left(error_message, 60), started_at"
+                f" FROM sync_history WHERE sync_configuration_id >= {numbers[0]} ORDER BY 1, 2"
+            ).all()
+        raise AssertionError("\n".join(map(str, rows)) + "\n" + running.said()[-6000:]) from None
     until(lambda: scalar(running, database, "SELECT count(*) FROM sync_history WHERE sync_status = 'running'") == 0, 60)
     until(running.answers, 60, "readiness")
     for number in numbers[1::2]:  # children whose parents' run was killed were set aside, and heal

@@ -54,7 +54,7 @@ def sleeper(office: Office, after: int) -> sa.Engine:
 
 
 def test_kill_9_in_load_then_running_again_loses_and_doubles_nothing(office: Office) -> None:
-    office.sandbox.state.insert("Account", [{"Name": f"More {number}"} for number in range(3000)])
+    office.sandbox.state.insert("Account", [{"Name": f"More {number}"} for number in range(6000)])
     owner = sleeper(office, after=1)
     command = [sys.executable, "-m", "integration_pipelines", "sync", "run", str(office.syncs["Account"].id)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
@@ -67,7 +67,7 @@ def test_kill_9_in_load_then_running_again_loses_and_doubles_nothing(office: Off
         until(hangs)
         process.send_signal(signal.SIGKILL)
     committed = office.customers()
-    assert 0 < committed < 3060
+    assert 0 < committed < 6060
     row = office.last()
     assert (row["sync_status"], row["records_succeeded"]) == ("running", committed)
     with owner.begin() as connection:
@@ -78,8 +78,8 @@ def test_kill_9_in_load_then_running_again_loses_and_doubles_nothing(office: Off
     assert (dead["sync_status"], dead["records_succeeded"]) == ("failed", committed)
     assert "died" in dead["error_message"]
     assert dead["data_snapshot_after"]["records"] == {"create": committed}
-    assert (alive["sync_status"], alive["records_succeeded"]) == ("completed", 3060 - committed)
-    assert (office.customers(), len(office.rows("SELECT 1 FROM identity_links"))) == (3060, 3060)
+    assert (alive["sync_status"], alive["records_succeeded"]) == ("completed", 6060 - committed)
+    assert (office.customers(), len(office.rows("SELECT 1 FROM identity_links"))) == (6060, 6060)
     events = [event["event_name"] for event in office.rows("SELECT event_name FROM outbox ORDER BY id")]
     assert events == ["SyncStartedEvent", "SyncFailedEvent", "SyncStartedEvent", "SyncCompletedEvent"]
     dagster_run = office.instance.get_run_by_id(str(dead["run_id"]))
