@@ -4,7 +4,6 @@ import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,9 +13,9 @@ from mailroom import (
     MailServer,
     Receiver,
     add_channel,
+    alerts_of,
     fail_for_good,
-    mail_server,
-    receiver,
+    sent,
 )
 from notebook import World, make_world
 
@@ -24,37 +23,6 @@ from integration_pipelines.operations.alerts import Message, deliver, one_line, 
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import alert_channels
 from integration_pipelines.store.database import Database, engine
-
-
-@pytest.fixture
-def world(database: Database, settings: Settings) -> World:
-    return make_world(database, settings)
-
-
-@pytest.fixture
-def inbox() -> Iterator[Receiver]:
-    with receiver() as opened:
-        yield opened
-
-
-@pytest.fixture
-def mail() -> Iterator[MailServer]:
-    with mail_server() as opened:
-        yield opened
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def sent(world: World, clock: Clock) -> int:
-    """How many alerts every channel has now, that had been due."""
-    return sum(send_due(world.database, clock))
-
-
-def alerts_of(world: World) -> list[dict[str, Any]]:
-    return world.rows("SELECT * FROM alerts ORDER BY id")
 
 
 def test_a_channel_of_another_tenant_hears_nothing(

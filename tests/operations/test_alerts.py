@@ -1,6 +1,5 @@
 """Who is told of a sync that has failed for good, how often, and what; with real mail and real HTTP."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,49 +10,16 @@ from mailroom import (
     MailServer,
     Receiver,
     add_channel,
+    alerts_of,
     fail,
     fail_for_good,
-    mail_server,
-    receiver,
+    sent,
     succeed,
 )
-from notebook import World, make_world
+from notebook import World
 
 from integration_pipelines.operations.alerts import send_due
-from integration_pipelines.settings import Settings
-from integration_pipelines.store.database import Database
 from integration_pipelines.store.retries import AfterFailure
-
-
-@pytest.fixture
-def world(database: Database, settings: Settings) -> World:
-    return make_world(database, settings)
-
-
-@pytest.fixture
-def inbox() -> Iterator[Receiver]:
-    with receiver() as opened:
-        yield opened
-
-
-@pytest.fixture
-def mail() -> Iterator[MailServer]:
-    with mail_server() as opened:
-        yield opened
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def sent(world: World, clock: Clock) -> int:
-    """How many alerts every channel has now, that had been due."""
-    return sum(send_due(world.database, clock))
-
-
-def alerts_of(world: World) -> list[dict[str, Any]]:
-    return world.rows("SELECT * FROM alerts ORDER BY id")
 
 
 def test_one_alert_after_the_third_retry_and_no_second_one_for_the_same_outage(

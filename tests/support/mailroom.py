@@ -18,6 +18,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from notebook import World
 
+from integration_pipelines.operations.alerts import send_due
 from integration_pipelines.store import alert_channels, history
 from integration_pipelines.store.retries import AfterFailure
 
@@ -183,3 +184,12 @@ def succeed(world: World, at: datetime = NOON + timedelta(hours=2)) -> history.A
     with world.database.tenant(world.tenant) as scope:
         history.complete(scope, world.config, made, at + timedelta(minutes=5))
     return made
+
+
+def sent(world: World, clock: Clock) -> int:
+    """How many alerts every channel has now, that had been due."""
+    return sum(send_due(world.database, clock))
+
+
+def alerts_of(world: World) -> list[dict[str, Any]]:
+    return world.rows("SELECT * FROM alerts ORDER BY id")
