@@ -94,7 +94,8 @@ class Condition:
 @dataclass(frozen=True)
 class Entity:
     """Description of one entity. `key` is its record id; `modified` the field that says when it last changed (the one that
-    watermarks are made of); `active` the boolean field that deactivation clears."""
+    watermarks are made of); `active` the boolean field that deactivation clears; `upsert_key` the unique field by which a
+    create that is sent twice is recognised, so that it makes one record."""
 
     name: str
     fields: tuple[Field, ...]
@@ -102,6 +103,7 @@ class Entity:
     label: str = ""
     modified: str | None = None
     active: str | None = None
+    upsert_key: str | None = None
     lines: tuple[Lines, ...] = ()
     immutable_when: Condition | None = None
 
@@ -169,6 +171,7 @@ class Outcome(StrEnum):
     MOVED = "moved"  # somebody else changed the record since it was read: read and merge again
     REFUSED = "refused"  # the system will not have this record; `message` says why, quoting no value
     UNKNOWN = "unknown"  # no answer: probe before anything is sent again
+    ABSENT = "absent"  # of a probe only: the write never arrived and may be sent again
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,20 @@ class Connector(ABC):
         raise ConfigurationError(
             f"The connector type {self.type} only reads, so {len(changes.steps)} changes of {entity.name} cannot be written; "
             "choose the direction inbound."
+        )
+
+    def probe(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
+        """What became of writes that got no answer: a frame as `write` returns it, where outcome is DONE (it arrived; with
+        id and version), ABSENT, or UNKNOWN where nobody can tell. Changes nothing."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "outcome": Outcome.UNKNOWN,
+                "id": changes.steps["id"],
+                "version": None,
+                "message": f"{self.type} cannot tell whether this change of {entity.name} arrived; look there.",
+            }
         )
 
     @abstractmethod

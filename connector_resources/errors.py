@@ -7,6 +7,7 @@ IntegrationError
 │   └── BrakePulled           the run would change too much; it waits for an approval
 ├── RetryableError            the same call may succeed later
 │   ├── NetworkError          no answer, or one that broke off
+│   │   └── AnswerLost        what was sent may have been carried out all the same
 │   ├── RateLimited           told to wait; carries for how long
 │   └── SystemUnavailable     the other side answers, but cannot serve
 ├── RecordError               this record is set aside, the sync goes on
@@ -54,6 +55,10 @@ class RetryableError(IntegrationError):
 
 class NetworkError(RetryableError):
     pass
+
+
+class AnswerLost(NetworkError):
+    """A write went out and its answer did not come back whole: probe before it is sent again."""
 
 
 class RateLimited(RetryableError):

@@ -24,6 +24,7 @@ import httpx
 
 from connector_resources.contract import Clock
 from connector_resources.errors import (
+    AnswerLost,
     AuthenticationError,
     ConfigurationError,
     ContractError,
@@ -157,14 +158,42 @@ class Http:
         Raises what `judge` says of the last answer, and NetworkError when there was none.
         """
         request = self._client.build_request("GET", url, params=params)
-        return self._repeated(request, judge, auth, spend)
+        return self._repeated(request, judge, auth, spend, repeatable=True)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        judge: Judge = status_error,
+        *,
+        content: bytes | None = None,
+        content_type: str = "application/json",
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: httpx.Auth | None = None,
+        spend: Callable[[], None] | None = None,
+        repeatable: bool = False,
+    ) -> Answer:
+        """The answer to a request that changes something.
+
+        One that is not `repeatable` (it carries no idempotency key) is tried again only where it certainly was not carried
+        out: no connection came about, or the call was refused for its rate. Raises AnswerLost where it may have been.
+        """
+        kind = {"Content-Type": content_type} if content is not None else {}
+        request = self._client.build_request(method, url, content=content, params=params, headers={**kind, **(headers or {})})
+        return self._repeated(request, judge, auth, spend, repeatable)
 
     def post_form(self, url: str, form: Mapping[str, str], judge: Judge = status_error) -> Answer:
         """The answer to a form that is safe to send twice (a token request)."""
-        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, None, None)
+        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, None, None, repeatable=True)
 
     def _repeated(
-        self, request: httpx.Request, judge: Judge, auth: httpx.Auth | None, spend: Callable[[], None] | None
+        self,
+        request: httpx.Request,
+        judge: Judge,
+        auth: httpx.Auth | None,
+        spend: Callable[[], None] | None,
+        repeatable: bool,
     ) -> Answer:
         start, slept, attempt = self.now(), 0.0, 0
         while True:
@@ -175,10 +204,12 @@ class Http:
                 answer = self._exchanged(request, auth)
                 problem = judge(answer)
             except _Broken as broken:
-                problem = NetworkError(str(broken))
+                lost = broken.sent and not repeatable
+                problem = AnswerLost(str(broken)) if lost else NetworkError(str(broken))
             if problem is None:
                 return answer
-            wait = self._wait(problem, attempt)
+            again = repeatable or (isinstance(problem, RateLimited | NetworkError) and not isinstance(problem, AnswerLost))
+            wait = self._wait(problem, attempt) if again else None
             passed = max(slept, (self.now() - start).total_seconds())
             if wait is None or passed + wait > self.patience.total:
                 raise problem from None
@@ -225,7 +256,7 @@ class Http:
                     "issued it, name its root in the CA file."
                 ) from None
             raise _Broken(
-                f"{self.system} cannot be reached at {host}: check the URL, the name server and the firewall."
+                f"{self.system} cannot be reached at {host}: check the URL, the name server and the firewall.", sent=False
             ) from None
         except httpx.TimeoutException:
             raise _Broken(f"{self.system} at {host} did not answer {request.url.path} in time.") from None
@@ -251,7 +282,12 @@ class Http:
 
 
 class _Broken(Exception):
-    """No answer, or half of one. Becomes NetworkError; what a judge or an auth flow raises is never mistaken for it."""
+    """No answer, or half of one. Becomes NetworkError; what a judge or an auth flow raises is never mistaken for it.
+    `sent`: the request may have arrived."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 def require_safe(system: str, url: str) -> None:

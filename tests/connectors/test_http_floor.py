@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from connector_resources.errors import (
+    AnswerLost,
     ConfigurationError,
     ContractError,
     IntegrationError,
@@ -49,6 +50,37 @@ def client(sandbox: Sandbox) -> Iterator[Callable[..., Client]]:
     yield make
     for one in made:
         one.http.close()
+
+
+def _token(acme: Client, **settings: Any) -> Any:
+    return acme.http.send("POST", acme.http.url + "/services/oauth2/token", content=b"{}", **settings)
+
+
+@pytest.mark.parametrize("kind", ["drop", "lose", "cut"])
+def test_a_write_whose_answer_is_lost_is_sent_once(sandbox: Sandbox, client: Callable[..., Client], kind: Any) -> None:
+    sandbox.faults.add(kind, times=1)
+    acme = client()
+    with pytest.raises(AnswerLost):
+        _token(acme)
+    assert acme.waits == []
+
+
+def test_a_write_that_carries_a_key_is_sent_again(sandbox: Sandbox, client: Callable[..., Client]) -> None:
+    sandbox.faults.add("lose", times=2)
+    acme = client()
+    answer = _token(acme, judge=lambda _: None, repeatable=True)
+    assert (answer.status, len(acme.waits)) == (400, 2)
+
+
+@pytest.mark.parametrize(("status", "waits"), [(429, 1), (503, 0), (500, 0)])
+def test_a_write_is_sent_again_only_where_it_was_certainly_not_carried_out(
+    sandbox: Sandbox, client: Callable[..., Client], status: int, waits: int
+) -> None:
+    sandbox.faults.add("status", status=status, times=1)
+    acme = client()
+    with pytest.raises(ContractError if status == 429 else SystemUnavailable):
+        _token(acme)
+    assert len(acme.waits) == waits
 
 
 @pytest.mark.parametrize("kind", ["drop", "lose", "cut"])
