@@ -168,10 +168,11 @@ def _references(entity: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity
 
 
 def _guard(table: str, role: str, rights: str = "SELECT, INSERT, UPDATE, DELETE") -> Iterator[str]:
+    ours = "(SELECT app_tenant()) IS NOT DISTINCT FROM tenant_id"  # no index serves this: see Erp.ours
     yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
     yield f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
     yield f"DROP POLICY IF EXISTS tenant ON {table}"
-    yield f"CREATE POLICY tenant ON {table} TO {role} USING (tenant_id = app_tenant()) WITH CHECK (tenant_id = app_tenant())"
+    yield f"CREATE POLICY tenant ON {table} TO {role} USING ({ours}) WITH CHECK ({ours})"
     yield f"GRANT {rights} ON {table} TO {role}"
 
 

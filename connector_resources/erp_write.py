@@ -203,8 +203,8 @@ class _Writing:
     def expected(self) -> str:
         """The record is there, is our tenant's, and nobody has touched it since it was read."""
         same = f"t.{self.column(self.key)} = s.{quoted(self.key)} AND (s.version IS NULL OR {self.version} = s.version)"
-        if self.erp.place.tenant is not None and self.stored.tenant_column:
-            same += f" AND t.{quoted(self.stored.tenant_column)} = :tenant"
+        if ours := self.erp.ours(self.stored):
+            same += f" AND {ours}"
         if not self.erp.place.apart:  # by the key's index: a planner without statistics would read all of a tenant
             same += f" AND t.{self.column(self.key)} = ANY(ARRAY(SELECT {quoted(self.key)} FROM pg_temp.erp_write))"
         return same

@@ -28,6 +28,11 @@ def tenant() -> "Column[Any]":
     return Column("tenant_id", UUID(as_uuid=True), sa.ForeignKey("tenants.id", ondelete="CASCADE"), nullable=False)
 
 
+def tenant_of_parent() -> "Column[Any]":
+    """Where a composite key says already whose row it is; a check of its own would cost a look-up a row."""
+    return Column("tenant_id", UUID(as_uuid=True), nullable=False)
+
+
 def at(name: str, nullable: bool = True) -> "Column[Any]":
     return Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=None if nullable else sa.func.now())
 

@@ -32,7 +32,7 @@ class Pair:
 
 _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entity = :erp"
 # The same, out of the planner's sight. Without fresh statistics, as after a first load, it takes these three for rare, and
-# reads all links of a pair where one was to be looked up by its id or match key.
+# reads all links of a connector where one was to be looked up by its id or match key.
 _HIDDEN = "connector_id + 0 = :connector AND external_entity || '' = :external AND erp_entity || '' = :erp"
 _LINK = {
     "external_id": pa.string(),
@@ -141,7 +141,7 @@ def park(scope: Scope, pair: Pair, merged: Mapping[str, str | None]) -> None:
         f"""UPDATE identity_links l SET state = 'parked', merged_into = COALESCE(s.into_id, l.merged_into),
                 revision = l.revision + 1, updated_at = now()
             FROM unnest(CAST(:ids AS text[]), CAST(:into AS text[])) AS s (external_id, into_id)
-            WHERE {_PAIR} AND l.external_id = s.external_id
+            WHERE {_HIDDEN} AND l.external_id = s.external_id
               AND (l.state <> 'parked' OR s.into_id IS DISTINCT FROM l.merged_into)""",
         ids=list(merged),
         into=list(merged.values()),

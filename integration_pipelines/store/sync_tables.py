@@ -1,4 +1,9 @@
-"""The tables that the sync semantics need: links, journal, intents, watermarks, staging, inbox, outbox, audit."""
+"""The tables that the sync semantics need: links, journal, intents, watermarks, staging, inbox, outbox, audit.
+
+In those that have rows for each record, an index begins with what is looked for, and no policy is served by an index. Behind
+columns that are alike in most rows, a planner whose statistics are not fresh takes one index for another, and reads all of it
+for every look-up.
+"""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, UUID
@@ -13,8 +18,8 @@ from integration_pipelines.store.columns import (
     created,
     identity,
     metadata,
-    own,
     tenant,
+    tenant_of_parent,
     text,
     updated,
     within,
@@ -24,7 +29,7 @@ identity_links = sa.Table(
     "identity_links",
     metadata,
     identity(),
-    tenant(),
+    tenant_of_parent(),
     Column("connector_id", BigInteger, nullable=False),
     text("external_entity", 255),
     text("external_id", 255),
@@ -42,22 +47,20 @@ identity_links = sa.Table(
     text("merged_into", 255, null=True),
     created(),
     updated(),
-    own(),
     within("connector_id", "connectors"),
     within("field_mapping_id", "field_mappings"),
-    # Each begins with what is looked for. Behind columns that are alike in most rows, a planner without fresh statistics takes
-    # one index for another, and reads all of it for every look-up.
-    sa.UniqueConstraint("tenant_id", "external_id", "connector_id", "external_entity", "erp_entity", name="uq_links_external"),
-    sa.UniqueConstraint("tenant_id", "erp_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
-    sa.Index("idx_links_match", "tenant_id", "match_digest", "connector_id", "external_entity", "erp_entity"),
-    sa.Index("idx_links_merged", "tenant_id", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
+    sa.UniqueConstraint("external_id", "tenant_id", "connector_id", "external_entity", "erp_entity", name="uq_links_external"),
+    sa.UniqueConstraint("erp_id", "tenant_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
+    sa.Index("idx_links_match", "match_digest"),
+    sa.Index("idx_links_merged", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
+    sa.Index("idx_links_connector", "connector_id"),
 )
 
 # One row a changed record, in partitions of a month. The primary key is natural, so that the ciphertext can be bound to it.
 sync_record_changes = sa.Table(
     "sync_record_changes",
     metadata,
-    tenant(),
+    tenant_of_parent(),
     Column("sync_history_id", BigInteger, nullable=False),
     text("side", 10),
     text("record_id", 255),
@@ -70,9 +73,9 @@ sync_record_changes = sa.Table(
     Column("after", Sealed, nullable=True),
     Column("digest", sa.LargeBinary, nullable=False),
     within("sync_history_id", "sync_history"),
-    sa.PrimaryKeyConstraint("tenant_id", "sync_history_id", "side", "record_id", "changed_at"),
-    sa.Index("idx_changes_external", "tenant_id", "external_id"),
-    sa.Index("idx_changes_erp", "tenant_id", "erp_id"),
+    sa.PrimaryKeyConstraint("sync_history_id", "side", "record_id", "changed_at", "tenant_id"),
+    sa.Index("idx_changes_external", "external_id"),
+    sa.Index("idx_changes_erp", "erp_id"),
     postgresql_partition_by="RANGE (changed_at)",
 )
 
@@ -80,7 +83,7 @@ write_intents = sa.Table(
     "write_intents",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
-    tenant(),
+    tenant_of_parent(),
     Column("sync_history_id", BigInteger, nullable=False),
     Column("sync_configuration_id", BigInteger, nullable=False),
     text("side", 10),
@@ -93,7 +96,7 @@ write_intents = sa.Table(
     at("settled_at"),
     within("sync_history_id", "sync_history"),
     within("sync_configuration_id", "sync_configurations"),
-    sa.Index("idx_intents_open", "tenant_id", "sync_configuration_id", postgresql_where=sa.text("state = 'announced'")),
+    sa.Index("idx_intents_open", "sync_configuration_id", postgresql_where=sa.text("state = 'announced'")),
 )
 
 sync_watermarks = sa.Table(
@@ -120,7 +123,7 @@ staged_batches = sa.Table(
     Column("position", Integer, nullable=False),
     Column("content", Sealed, nullable=False),
     created(),
-    sa.PrimaryKeyConstraint("tenant_id", "run_id", "step", "attempt", "position"),
+    sa.PrimaryKeyConstraint("run_id", "step", "attempt", "position", "tenant_id"),
 )
 
 inbox = sa.Table(

@@ -54,7 +54,7 @@ data_keys = sa.Table(
     text("subject"),
     Column("wrapped", sa.LargeBinary, nullable=False),
     created(),
-    sa.UniqueConstraint("tenant_id", "subject"),
+    sa.UniqueConstraint("subject", "tenant_id"),
 )
 
 roles = sa.Table("roles", metadata, identity(), tenant(), text("name", 100), own(), sa.UniqueConstraint("tenant_id", "name"))

@@ -1,0 +1,70 @@
+"""What a run reads of the database grows with its own records, whatever the planner's statistics know of their tenant."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+from notebook import World, make_world
+
+from integration_pipelines.settings import Settings
+from integration_pipelines.store.database import Database, engine
+
+RECORDS = 1_500
+MOST = 60  # rows that may be fetched of one table for each record of a run
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[sa.Engine]:
+    made = engine(database_url, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    yield made
+    made.dispose()
+
+
+def fetched(owner: sa.Engine) -> dict[str, int]:
+    """Rows read of each table so far, by index or by reading it whole."""
+    with owner.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        found = connection.exec_driver_sql(
+            "SELECT relname, seq_tup_read + COALESCE(idx_tup_fetch, 0) FROM pg_stat_user_tables"
+        )
+        read = {name: int(count) for name, count in found}
+        indexes = connection.exec_driver_sql("SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes")
+        return read | {name: int(count) for name, count in indexes}
+
+
+def written(world: World) -> None:
+    world.book.page_size = 500
+    for at in range(RECORDS):
+        name = f"C{at:05}"
+        world.book.write_note(
+            "Client", name, Name=name, Number=name, Email=f"{name}@example.org", Phone="1", Revenue=Decimal(at)
+        )
+
+
+def synced(world: World, owner: sa.Engine, **counts: int) -> None:
+    before = fetched(owner)
+    done, _ = world.sync()
+    assert done.actions | {"skip": done.skipped} == counts
+    world.database.engine.dispose()  # closed connections have told what they read
+    too_many = {name: count for name, now in fetched(owner).items() if (count := now - before.get(name, 0)) > MOST * RECORDS}
+    assert not too_many
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics of another tenant"])
+def test_a_tenants_records_are_looked_up_by_an_index(
+    database: Database, settings: Settings, owner: sa.Engine, analyzed: bool
+) -> None:
+    if analyzed:
+        other = make_world(database, settings, tenant="other")
+        written(other)
+        other.sync()
+        with owner.connect() as connection:
+            connection.exec_driver_sql("ANALYZE")
+    world = make_world(database, settings)
+    written(world)
+    synced(world, owner, create=RECORDS, skip=0)
+    written(world)
+    for at in range(0, RECORDS, 2):
+        world.book.write_note("Client", f"C{at:05}", Phone="2")
+    synced(world, owner, update=RECORDS // 2, skip=RECORDS // 2)
