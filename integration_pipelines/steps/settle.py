@@ -105,7 +105,7 @@ class Settlement:
             rows = self.complete(scope)
             columns = {str(name): array(rows[name]).to_pylist() for name in rows.columns}
             payloads = [orjson.dumps(_portable(columns, at)) for at in range(len(rows))]
-            ledger.announce(scope, run.pair, run.opened, rows, state="announced", payloads=payloads)
+            ledger.announce(scope, run.pair, run.opened, rows, payloads)
 
     def abandon(self, scope: Scope, mask: Bools) -> None:
         """Intents whose write did not happen."""
@@ -171,7 +171,8 @@ def _portable(columns: Mapping[str, Sequence[Any]], at: int) -> dict[str, Any]:
 
 
 def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
-    """Links, base, journal and intents of these rows, in the caller's transaction."""
+    """Links, base, journal and intents of these rows, in the caller's transaction. Where the record itself is written in that
+    transaction, no intent is needed: it is there with its journal row, or not at all."""
     if not len(settlement):
         return
     rows = settlement.complete(scope)
@@ -187,8 +188,6 @@ def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
     ledger.journal(scope, run.opened, keys, [subjects[at] for at in changes.index], changes)
     if run.erp.place.apart:
         ledger.settle_intents(scope, array(changes["intent"]).to_pylist(), "confirmed")
-    else:
-        ledger.announce(scope, run.pair, run.opened, changes, state="confirmed", payloads=[None] * len(changes))
 
 
 def recover(run: Run) -> int:

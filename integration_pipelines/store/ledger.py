@@ -100,27 +100,21 @@ def journal(scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence
     )
 
 
-def announce(
-    scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", *, state: str, payloads: Sequence[bytes | None]
-) -> None:
-    """Write intents. Columns: intent (UUID), action, external_id, erp_id. With the ERP in our own database they are confirmed
-    in the transaction of the write; otherwise announced, with the payload that settles the record, before it."""
+def announce(scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", payloads: Sequence[bytes]) -> None:
+    """Write intents, to be committed before anything is written elsewhere, each with what settles its record.
+    Columns: intent (UUID), action, external_id, erp_id."""
     subjects = [subject(pair.erp_entity, erp_id) for erp_id in rows["erp_id"]]
-    sealed: list[bytes | None] = [None] * len(rows)
-    if any(payload is not None for payload in payloads):
-        places = [("write_intents", intent, "payload") for intent in rows["intent"]]
-        sealed = seal(scope, keys_for(scope, subjects), subjects, payloads, places)
+    places = [("write_intents", intent, "payload") for intent in rows["intent"]]
+    sealed = seal(scope, keys_for(scope, subjects), subjects, payloads, places)
     columns = {"intent": "uuid", "action": "text", "external_id": "text", "erp_id": "text", "payload": "bytea"}
     scope.stage("intents", columns, rows.assign(payload=extension(pa.array(sealed, pa.binary()))))
     scope.run(
         """INSERT INTO write_intents (id, tenant_id, sync_history_id, sync_configuration_id, side, action, external_id, erp_id,
-                                      payload, state, settled_at)
-           SELECT intent, :tenant, :history, :sync, 'erp', action, external_id, erp_id, payload, CAST(:state AS text),
-                  CASE WHEN :state = 'announced' THEN NULL ELSE now() END FROM intents""",
+                                      payload)
+           SELECT intent, :tenant, :history, :sync, 'erp', action, external_id, erp_id, payload FROM intents""",
         tenant=scope.tenant,
         history=attempt.id,
         sync=attempt.sync_configuration_id,
-        state=state,
     )
 
 

@@ -114,7 +114,7 @@ def test_no_value_of_a_record_can_be_read_in_our_tables(world: World, settings: 
     world.sync()
     assert world.errors()
     stored = everything_stored(settings)
-    for name in ("identity_links", "sync_record_changes", "write_intents", "sync_errors", "sync_history", "outbox"):
+    for name in ("identity_links", "sync_record_changes", "sync_errors", "sync_history", "outbox"):
         assert stored[name], name
     for name, content in stored.items():
         for told in (CANARY.encode(), CANARY.encode().hex().encode()):
