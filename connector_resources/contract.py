@@ -121,6 +121,7 @@ class Capabilities:
 
     `idempotency`: how a repeated write is recognised ("header": an Idempotency-Key, "external_id": an upsert key,
     "probe_field": a stamped field that can be searched, "transaction": one transaction with ours, None: not at all).
+    `find`: records can be looked up by what a field holds.
     """
 
     delta_read: bool = False
@@ -133,6 +134,7 @@ class Capabilities:
     batch_size: int = 1
     concurrency: int = 1
     webhooks: bool = False
+    find: bool = False
 
 
 @dataclass
@@ -141,7 +143,8 @@ class Page:
 
     records  index: record id (text, unique in the page); columns: the fields asked for, Arrow-typed as above
     marks    same index; columns: version (text: ETag, SyncToken, SystemModstamp, row version; opaque),
-             modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a merge, or null)
+             modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a merge, or null), and,
+             where the system tells, own (bool: it was we who modified it last)
     absent   same index and columns as records, True where the other side did not say; None when everything is present
     """
 
@@ -277,6 +280,10 @@ class Connector(ABC):
     def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
         """Every record of the window, in ascending order of modification where the system can order, each id at most once a
         page. Raises ConfigurationError naming a field that is not there."""
+
+    def find(self, entity: Entity, fields: Sequence[str], where: Condition) -> Iterator[Page]:
+        """The records for which the condition holds, as exactly as the system can tell (it may fold case)."""
+        raise ConfigurationError(f"{self.type} cannot look up {len(fields)} fields of {entity.name} by {where.field}.")
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Outcome of each record: same index as `changes`; columns outcome (`Outcome`), id, version (token after the write,

@@ -54,6 +54,7 @@ def log_tables(schema: str, *, tenants: bool) -> Iterator[str]:
         txid bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
         changed_at timestamptz NOT NULL DEFAULT clock_timestamp())"""
     yield f"CREATE INDEX IF NOT EXISTS change_log_record ON {schema}.change_log (entity, record_id, id)"
+    yield f"CREATE INDEX IF NOT EXISTS change_log_since ON {schema}.change_log (txid, entity)"
 
 
 def applied_intents(schema: str) -> Iterator[str]:

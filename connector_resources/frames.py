@@ -50,6 +50,7 @@ def page(
     modified: "Sequence[Any] | pa.Array",
     deleted: "Sequence[bool] | pa.Array | None" = None,
     merged_into: "Sequence[str | None] | pa.Array | None" = None,
+    own: "Sequence[bool | None] | pa.Array | None" = None,
 ) -> Page:
     """A page of these records; `columns`: field → (Arrow type, values)."""
     import pandas as pd
@@ -69,4 +70,6 @@ def page(
         "deleted": (pa.bool_(), deleted if deleted is not None else [False] * len(ids)),
         "merged_into": (pa.string(), merged_into if merged_into is not None else [None] * len(ids)),
     }
+    if own is not None:
+        marks["own"] = (pa.bool_(), own)
     return Page(frame(columns), frame(marks))

@@ -13,16 +13,13 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Page
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import (
     TEXT,
     array,
-    canonical,
     decimal_text,
     extension,
     frame,
     record_index,
-    typed,
 )
 
 __all__ = [
@@ -32,18 +29,13 @@ __all__ = [
     "DeletePolicy",
     "Direction",
     "Mask",
+    "Side",
     "SyncMode",
     "SyncStatus",
-    "array",
-    "arrow_type",
     "bools",
-    "canonical",
-    "frame",
     "missing",
     "plan_frame",
-    "record_index",
     "rejected_rows",
-    "typed",
 ]
 
 Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]] | pd.Series[Any] | pa.BooleanArray"
@@ -61,6 +53,11 @@ class Direction(StrEnum):
     @property
     def outward(self) -> bool:
         return self is not Direction.INBOUND
+
+
+class Side(StrEnum):
+    EXTERNAL = "external"
+    ERP = "erp"
 
 
 class ConflictStrategy(StrEnum):
@@ -98,7 +95,7 @@ class DeletePolicy(StrEnum):
 
 
 MARKS = (("version", TEXT), ("modified", pa.timestamp("us", "UTC")), ("deleted", pa.bool_()), ("merged_into", TEXT))
-_ALONGSIDE = ("records", "marks", "absent", "plan", "written")  # the frames that share the records' index
+_ALONGSIDE = ("records", "marks", "absent", "plan", "written", "outgoing", "withheld")  # share the records' index
 REJECTED = ("record_id", "error_type", "message", "field", "rule", "details", "data")
 
 
@@ -139,12 +136,15 @@ def record_texts(records: pd.DataFrame, absent: pd.DataFrame | None = None) -> p
 class Batch:
     """Up to some thousand records on their way, with the rejected ones beside them.
 
+    side      the one that the records were read from
     records   index: record id (text, named "id"); Arrow-typed columns
     marks     same index: version, modified, deleted, merged_into
     absent    same index and columns as records, True where the other side did not say; None when all is present
     rejected  one row a record: record_id, error_type, message, field, rule, details and data (JSON texts; data: the record)
     plan      same index: what resolve decided (steps/resolve.py has the columns); None before that
-    written   same index and columns as records: the fields that the plan writes
+    written   same index and columns as records: the fields that the plan writes to the other side
+    outgoing  of ERP records, same index: the external fields that the outbound rules make of them
+    withheld  same index and columns as outgoing, True where a rule does not apply
     """
 
     records: pd.DataFrame
@@ -153,10 +153,13 @@ class Batch:
     rejected: pd.DataFrame = field(default_factory=rejected_rows)
     plan: pd.DataFrame | None = None
     written: pd.DataFrame | None = None
+    outgoing: pd.DataFrame | None = None
+    withheld: pd.DataFrame | None = None
+    side: Side = Side.EXTERNAL
 
     @classmethod
     def of(cls, page: Page) -> "Batch":
-        return cls(page.records, page.marks, page.absent)
+        return cls(page.records, page.marks[[name for name, _ in MARKS]], page.absent)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -177,7 +180,7 @@ class Batch:
         if kept.all():
             return self
         parts = {name: part[kept] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
-        return Batch(rejected=self.rejected, **parts)
+        return Batch(rejected=self.rejected, side=self.side, **parts)
 
     def reject(
         self,
@@ -218,10 +221,10 @@ class Batch:
         return replace(self.take(~bad), rejected=_stack([self.rejected, rows]))
 
     def to_bytes(self) -> bytes:
-        """The names of the parts that there are in one line, then an Arrow IPC stream (zstd) for each."""
+        """The side and the names of the parts that there are in one line, then an Arrow IPC stream (zstd) for each."""
         parts = {name: part for name in (*_ALONGSIDE, "rejected") if (part := getattr(self, name)) is not None}
         sink = pa.BufferOutputStream()
-        sink.write(f"{' '.join(parts)}\n".encode())
+        sink.write(f"{' '.join([self.side, *parts])}\n".encode())
         for part in parts.values():
             _write(sink, part)
         written: bytes = sink.getvalue().to_pybytes()
@@ -231,9 +234,10 @@ class Batch:
     def from_bytes(cls, content: bytes) -> "Batch":
         names, _, frames = content.partition(b"\n")
         source = pa.BufferReader(frames)
+        side, *there = names.decode(errors="replace").split()
         try:
-            parts = {name.decode(): _read(source) for name in names.split()}
-            return cls(rejected=parts.pop("rejected").reset_index(drop=True), **parts)
+            parts = {name: _read(source) for name in there}
+            return cls(rejected=parts.pop("rejected").reset_index(drop=True), side=Side(side), **parts)
         except (pa.ArrowInvalid, ValueError, OSError, KeyError, TypeError):
             raise ContractError("A staged batch cannot be read: its bytes are damaged or of another version.") from None
 
@@ -273,7 +277,7 @@ def concat(batches: Sequence[Batch]) -> Batch:
             raise ValueError(f"Only {there} of {len(batches)} batches have the part '{name}': resolve all of them, or none.")
         if there:
             parts[name] = pd.concat([_absence(b) if name == "absent" else getattr(b, name) for b in batches])
-    return Batch(rejected=_stack([batch.rejected for batch in batches]), **parts)
+    return Batch(rejected=_stack([batch.rejected for batch in batches]), side=batches[0].side, **parts)
 
 
 def _absence(batch: Batch) -> pd.DataFrame:
@@ -298,13 +302,17 @@ PLAN = (
     ("fingerprint", pa.binary()),  # of the external side's values
     ("match_digest", pa.binary()),
     ("base", pa.binary()),  # JSON of canonical texts: what both sides agree on afterwards
-    ("before", pa.binary()),  # JSON of canonical texts: the ERP record's mapped fields as resolve saw them
+    ("before", pa.binary()),  # JSON of canonical texts: the record's fields, on the side that is written, as resolve saw them
+    ("external_id", TEXT),  # of ERP records; of external ones it is the index
+    ("external_version", TEXT),  # the same
+    ("later", pa.bool_()),  # of ERP records: the same run writes the pair first; load resolves them then
 )
 
 
 def plan_frame(index: "pd.Index[Any]", **columns: Any) -> pd.DataFrame:
     """A frame for `plan`, of columns or single values for every row; what is not given is null (action: skip, settle: no)."""
-    given: dict[str, Any] = {"action": Change.SKIP.value, "settle": False, "state": "active", **columns}
+    given: dict[str, Any] = {"action": Change.SKIP.value, "settle": False, "state": "active", "later": False}
+    given |= columns
     return frame({name: _column(given.get(name), kind, len(index)) for name, kind in PLAN}, index)
 
 

@@ -15,9 +15,9 @@ from integration_pipelines.orchestration.jobs import job_of
 from integration_pipelines.orchestration.session import Session, utc_now
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.extract import extract
-from integration_pipelines.steps.map import apply
+from integration_pipelines.steps.outgoing import mapped
 from integration_pipelines.steps.resolve import resolve
-from integration_pipelines.steps.validate import validate
+from integration_pipelines.steps.validate import validated
 from integration_pipelines.store import history
 from integration_pipelines.store.installation import Installation, prepare_dagster_home
 
@@ -91,8 +91,7 @@ def plan(settings: Settings, sync_id: int, limit: int = 20) -> Plan:
     found = Plan(dict.fromkeys(("create", "update", "delete", "skip", "set aside"), 0))
     with Session(settings, sync_id) as session:
         run = session.run()
-        mapped = (apply(run.mapping, batch) for batch in validate(extract(run), run.source.fields))
-        for batch in resolve(run, mapped):
+        for batch in resolve(run, (mapped(run, batch) for batch in validated(run, extract(run)))):
             found.counts["set aside"] += len(batch.rejected)
             _add(found, batch, limit)
     return found

@@ -7,7 +7,7 @@ from uuid import UUID
 import dagster as dg
 
 from connector_resources.contract import Field
-from integration_pipelines.model import Batch, SyncStatus
+from integration_pipelines.model import Batch, Side, SyncStatus
 from integration_pipelines.orchestration.failures import POLICY, explained
 from integration_pipelines.orchestration.session import RunIds, Session
 from integration_pipelines.orchestration.staging_io import Batches
@@ -23,6 +23,11 @@ def step(
     with explained(session, context.retry_number, context.log, context.instance):
         run = session.run()
     return Batches(lambda: batches(run), described(run))
+
+
+def shown(run: Run) -> Sequence[Field]:
+    """What describes the first records that are read."""
+    return run.fields_of(Side.EXTERNAL if run.config.direction.inward else Side.ERP)
 
 
 def sync_op(compute: Callable[..., object], *, name: str | None = None, out: dg.Out | None = None) -> dg.OpDefinition:
@@ -42,7 +47,7 @@ def extract(context: dg.OpExecutionContext) -> Batches:
     """Everything that may have changed, read from the external system."""
     from integration_pipelines.steps import extract as this
 
-    return step(context, this.extract, lambda run: run.source.fields)
+    return step(context, this.extract, shown)
 
 
 @sync_op
@@ -50,15 +55,15 @@ def validate(context: dg.OpExecutionContext, extracted: Batches) -> Batches:
     """Records that break the external entity's contract are set aside."""
     from integration_pipelines.steps import validate as this
 
-    return step(context, lambda run: this.validate(extracted, run.source.fields), lambda run: run.source.fields)
+    return step(context, lambda run: this.validated(run, extracted), shown)
 
 
 @partial(sync_op, name="map")
 def map_(context: dg.OpExecutionContext, validated: Batches) -> Batches:
     """External fields become ERP fields."""
-    from integration_pipelines.steps.map import apply
+    from integration_pipelines.steps.outgoing import mapped
 
-    return step(context, lambda run: (apply(run.mapping, batch) for batch in validated), lambda run: run.target.fields)
+    return step(context, lambda run: (mapped(run, batch) for batch in validated), lambda run: run.target.fields)
 
 
 @sync_op

@@ -14,6 +14,7 @@ from connector_resources.errors import ConfigurationError, MappingOutdated, Retr
 from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.mapping import compile_mapping, from_json
+from integration_pipelines.steps.mapping_outward import compile_outward
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import connectors, history, mappings, rejects, syncs, turns
 from integration_pipelines.store.history import Attempt
@@ -94,11 +95,14 @@ class Session:
             stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
             try:
                 entities = {name: stored_as.entity for name, stored_as in erp.catalogue.items()}
-                mapping = compile_mapping(from_json(*stored), target, source, entities)
+                definition = from_json(*stored)
+                mapping = compile_mapping(definition, target, source, entities)
+                outward = compile_outward(definition, target, source, entities) if config.direction.outward else None
             except ConfigurationError as problem:
                 sentence = f"{str(problem).rstrip('.')}. Bring the field back, or store a mapping that does without it."
                 raise MappingOutdated(sentence) from None
-            self._run = Run(self.database, self.tenant, config, mapping, external, source, erp, target, utc_now, self.attempt)
+            given = (self.database, self.tenant, config, mapping, external, source, erp, target, utc_now)
+            self._run = Run(*given, self.attempt, outward)
             if self.attempt is not None:
                 self._let_parents_go_first(self._run)
         return self._run

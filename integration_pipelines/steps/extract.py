@@ -1,7 +1,8 @@
-"""extract: everything that may have changed, read from the external system.
+"""extract: everything that may have changed, read from the external system, and behind it what has changed in the ERP.
 
 The window (at or after the watermark minus the overlap), the claimed inbox ids, ids with an open error, and records whose
-missing parent has meanwhile been linked. So a record that failed comes back although the watermark has passed it.
+missing parent has meanwhile been linked. So a record that failed comes back although the watermark has passed it. Of
+the ERP: what its change log has had since the position where the last run ended, and ids with an open error.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +11,23 @@ from datetime import datetime, timedelta
 import pyarrow.compute as pc
 
 from connector_resources.contract import Page, Window
+from connector_resources.erp_changes import changed_since
 from integration_pipelines.canonical import array
-from integration_pipelines.model import Batch, concat
+from integration_pipelines.model import Batch, Side, concat
+from integration_pipelines.steps import sides
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import history, inbox, rejects
 from integration_pipelines.store.syncs import option
 
 
 def extract(run: Run) -> Iterator[Batch]:
+    if run.config.direction.inward:
+        yield from _external(run)
+    if run.config.direction.outward:
+        yield from _erp(run)
+
+
+def _external(run: Run) -> Iterator[Batch]:
     """Batches of whole pages. At the end the run knows where its watermark will go: to the latest modification
     that was read, and never past the instant at which the read began. A record that changes under the read shows a later
     one, and what changed in the meantime may lie on pages that were read already."""
@@ -42,8 +52,46 @@ def extract(run: Run) -> Iterator[Batch]:
     yield from gathered(pages(), run.batch_size)
     if run.attempt is not None:
         with run.database.tenant(run.tenant) as scope:
-            history.set_position(scope, run.attempt, min(latest, began) if latest else None)
+            history.set_position(scope, run.attempt, str(min(latest, began).isoformat()) if latest else None)
             rejects.close_gone(scope, run.config, sorted(again))
+
+
+def _erp(run: Run) -> Iterator[Batch]:
+    """Records of the ERP, then the tombstones of those that were deleted there. A new mapping version reads them all, and
+    learns of deletions from the change log nevertheless."""
+    with run.database.tenant(run.tenant) as scope:
+        whole = history.position(scope, run.config, Side.ERP) is None
+        position = history.position(scope, run.config, Side.ERP, any_mapping=True)
+        again = set(rejects.to_read_again(scope, run.config, Side.ERP))
+    changed = changed_since(run.erp, run.target, position)
+    gone = set(changed.deleted)
+
+    def pages() -> Iterator[Page]:
+        if whole or changed.ids is None:
+            found = run.erp.read(run.target, run.asked, Window())
+        else:
+            found = run.erp.read_ids(run.target, run.asked, sorted((again | set(changed.ids)) - gone))
+        for page in found:
+            again.difference_update(array(page.records.index).to_pylist())
+            yield page
+
+    yield from (sides.erp_batch(run, batch) for batch in gathered(pages(), run.batch_size))
+    buried = sorted(gone | again)
+    for start in range(0, len(buried), run.batch_size):
+        yield sides.erp_tombstones(run, buried[start : start + run.batch_size])
+    if run.attempt is not None:
+        with run.database.tenant(run.tenant) as scope:
+            history.set_position(scope, run.attempt, changed.position, Side.ERP)
+
+
+def erp_again(run: Run, ids: Sequence[str]) -> Iterator[Batch]:
+    """These ERP records as they are now; a tombstone where one is gone."""
+    left = set(ids)
+    for page in run.erp.read_ids(run.target, run.asked, sorted(left)):
+        left.difference_update(array(page.records.index).to_pylist())
+        yield sides.erp_batch(run, Batch.of(page))
+    if left:
+        yield sides.erp_tombstones(run, sorted(left))
 
 
 def gathered(pages: Iterable[Page], size: int) -> Iterator[Batch]:

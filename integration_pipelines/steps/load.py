@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from connector_resources.contract import Changes, Outcome
 from connector_resources.frames import uuids
 from integration_pipelines.canonical import aligned, array, extension
-from integration_pipelines.model import Batch, Change, SyncStatus, bools
-from integration_pipelines.steps import resolve, sides
+from integration_pipelines.model import Batch, Change, Side, SyncStatus, bools
+from integration_pipelines.steps import resolve, send, sides
 from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.map import apply
 from integration_pipelines.steps.references import resolve_references
@@ -42,6 +42,8 @@ def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
     last batch that is committed."""
     if run.erp.place.apart:
         run.counts.succeeded += recover(run)
+    if run.outward is not None:
+        run.counts.succeeded += send.recover(run)
     with run.database.tenant(run.tenant) as scope:
         overtaken = history.overtaken(scope, run.opened)
     for batch in islice(batches, run.loaded, None):
@@ -57,19 +59,22 @@ def _load_batch(run: Run, batch: Batch, *, overtaken: bool) -> None:
     """One batch to its end. What has moved under our hands is read and resolved again, each time in a transaction of its own;
     a record that moves each time is set aside. Where another run has overtaken this one, nothing is written that was not read
     again: that run may have found a record back at its old values, and then its link has not moved."""
+    one_round, planned_afresh = (
+        (_load_round, _planned_afresh) if batch.side is Side.EXTERNAL else (send.load_round, send.planned_afresh)
+    )
     waiting = [batch]
     if overtaken:
         quiet = ~_touched(batch)
         waiting = [_alone(batch.take(quiet))]
-        waiting += _planned_afresh(run, _alone(batch.take(~quiet)), array(batch.rejected["record_id"]).to_pylist())
+        waiting += planned_afresh(run, _alone(batch.take(~quiet)), array(batch.rejected["record_id"]).to_pylist())
     for rounds_left in reversed(range(ROUNDS)):
-        moved = [part for part in (_load_round(run, part) for part in waiting) if len(part)]
+        moved = [part for part in (one_round(run, part) for part in waiting) if len(part)]
         if not moved:
             return
         if rounds_left:
-            waiting = [fresh for part in moved for fresh in _planned_afresh(run, part)]
+            waiting = [fresh for part in moved for fresh in planned_afresh(run, part)]
     for part in moved:
-        _load_round(run, part.reject(np.ones(len(part), dtype=bool), error_type="system", message=_RESTLESS, rule="load"))
+        one_round(run, part.reject(np.ones(len(part), dtype=bool), error_type="system", message=_RESTLESS, rule="load"))
 
 
 def _load_round(run: Run, batch: Batch) -> Batch:

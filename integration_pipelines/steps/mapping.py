@@ -1,7 +1,7 @@
 """Mappings: which external field becomes which ERP field, and how. The grammar is written down in mappings/README.md.
 
 A definition is what somebody wrote; a `Mapping` is a definition compiled against the two entities, ready to be applied by
-steps/map.py. Only the inbound rules are compiled.
+steps/map.py. This compiles the inbound rules; outward.py turns the outbound ones round and compiles those.
 """
 
 from collections.abc import Mapping as Table
@@ -137,7 +137,7 @@ def check(
     field that does not exist or cannot be written, a type that does not fit, a reference to the wrong entity, a field that
     every record must have and no rule sets.
     """
-    compiled = _Compiler(definition, erp_entities).rules(definition.rules, target, source)
+    compiled = Compiler(definition, erp_entities).rules(definition.rules, target, source)
     _complete(definition, ("mappings",), compiled, target, None)
     for one in compiled:
         described = _lines(target, one.rule.target)
@@ -162,7 +162,11 @@ def compile_mapping(
 
     `erp_entities` gives the fields of child lines their types; without it they stay as the transforms leave them.
     """
-    rules = _Compiler(definition, erp_entities).rules(definition.rules, target, source)
+    return assembled(definition, Compiler(definition, erp_entities).rules(definition.rules, target, source), source)
+
+
+def assembled(definition: MappingDefinition, rules: tuple[CompiledRule, ...], source: Entity) -> Mapping:
+    """The mapping of these compiled rules."""
     paths: dict[str, SourcePath] = {}
     references: dict[str, Reference] = {}
     for one in rules:
@@ -198,13 +202,14 @@ def _lines(target: Entity | None, name: str) -> Lines | None:
     return next((lines for lines in target.lines if lines.name == name), None) if target else None
 
 
-class _Compiler:
+class Compiler:
     """One definition while it is compiled."""
 
-    def __init__(self, definition: MappingDefinition, erp_entities: Table[str, Entity]) -> None:
+    def __init__(self, definition: MappingDefinition, erp_entities: Table[str, Entity], *, outward: bool = False) -> None:
         self.definition = definition
         self.refuse = definition.where.refuse
         self.erp_entities = erp_entities
+        self.outward = outward  # the rules are turned round: their target is the external entity
 
     @cached_property
     def calculator(self) -> Calculator:
@@ -257,13 +262,16 @@ class _Compiler:
             known = [*target.names, *(lines.name for lines in target.lines)]
             raise self.refuse(place, f"{target.name} has no field '{rule.target}'{lined_yaml.suggestion(rule.target, known)}")
         if field.computed or not field.writable:
-            raise self.refuse(place, f"'{rule.target}' is set by the ERP itself and cannot be written; leave this rule out")
+            system, way = ("the other system", "make it inbound") if self.outward else ("the ERP", "leave this rule out")
+            raise self.refuse(place, f"'{rule.target}' is set by {system} itself and cannot be written; {way}")
         if rule.lines:
             raise self.refuse((*rule.path, "lines"), f"'{rule.target}' holds no child lines")
         return field
 
     def reference(self, rule: Rule, field: Field | None) -> None:
         reference, place = rule.reference, (*rule.path, "reference")
+        if self.outward:
+            return
         if reference is None:
             looked_up = any(step.transform.name == "lookup" for step in rule.chain)
             if field and field.references and rule.constant is None and not looked_up:

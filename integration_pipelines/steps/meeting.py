@@ -82,9 +82,13 @@ def _reason(
 
 def match_digests(run: Run, scope: Scope, batch: Batch) -> pa.Array:
     """One keyed digest a record; null where the match key is not complete."""
+    return digests_of(run, scope, batch.records)
+
+
+def digests_of(run: Run, scope: Scope, records: pd.DataFrame) -> pa.Array:
     if not run.mapping.match:
-        return pa.nulls(len(batch), pa.binary())
-    return _digests(scope, run.mapping.match_text(batch.records))
+        return pa.nulls(len(records), pa.binary())
+    return _digests(scope, run.mapping.match_text(records))
 
 
 def _digests(scope: Scope, texts: pa.Array) -> pa.Array:

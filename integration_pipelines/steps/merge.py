@@ -102,6 +102,53 @@ def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
     return Merged(write, both & manual, said)
 
 
+@dataclass(frozen=True)
+class Sent:
+    """Boolean arrays, a record by a field: send: E goes to the external side · clash: a person must decide · agreed: both
+    sides hold the same."""
+
+    send: Bools
+    clash: Bools
+    agreed: Bools
+
+
+def merge_outward(sides: Sides, policies: Sequence[FieldPolicy], sendable: Bools) -> Sent:
+    """The same merge, looked at from the ERP's side. `sendable`: the fields that an outbound rule reads.
+
+    A field that the external side does not name (only outbound rules know it) is E's alone. Equal or unknown instants under
+    last_write_wins: the ERP's value stays here too, and so it is sent."""
+    nulls = nulls_of(sides.erp)
+    clears = np.array([policy.null_clears for policy in policies], dtype=bool)
+    owns = np.array([policy.external_owns for policy in policies], dtype=bool)
+    known, said = sides.base.known, sides.said
+    speaks = sendable & (clears | ~nulls)
+    differ = ~said | differs(sides.external, sides.erp)
+    erp_changed = known & differs(sides.erp, sides.base.erp)
+    external_changed = said & known & differs(sides.external, sides.base.external)
+    first = ~known & ~nulls & (~said | ~owns)
+    both = erp_changed & external_changed & differ
+    with np.errstate(invalid="ignore"):
+        later = sides.external_at[:, None] > sides.erp_at  # False where either is NaT
+    wins, manual = np.zeros_like(said), np.zeros_like(said)
+    for at, policy in enumerate(policies):
+        if policy.strategy is ConflictStrategy.TARGET_WINS:
+            wins[:, at] = True
+        elif policy.strategy is ConflictStrategy.LAST_WRITE_WINS:
+            wins[:, at] = ~later[:, at]
+        elif policy.strategy is ConflictStrategy.MANUAL:
+            manual[:, at] = True
+    send = speaks & differ & ((erp_changed & ~external_changed) | (both & wins) | first)
+    return Sent(send, speaks & both & manual, said & ~differ)
+
+
+def base_of_agreement(sides: Sides, sent: Sent) -> Base:
+    """B where both sides hold the same. What is sent follows when it has arrived (see outward_settle.py); an external change
+    that nobody has read yet stays one."""
+    external = chosen(sent.agreed, sides.external, sides.base.external)
+    erp = chosen(sent.agreed, sides.erp, sides.base.erp)
+    return Base(external, erp, sides.base.known | sent.agreed)
+
+
 def new_base(sides: Sides, merged: Merged) -> Base:
     """B after the merge. The ERP's spelling of a value that stands is kept; of one that is written it is not known yet
     (see settle.py)."""

@@ -1,4 +1,4 @@
-"""References: a parent's external id becomes its ERP id, through identity links."""
+"""References: a parent's external id becomes its ERP id, and the other way round, through identity links."""
 
 from dataclasses import replace
 
@@ -43,3 +43,32 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
             details=waits,
         )
     return with_lines(run, scope, batch)
+
+
+def external_references(run: Run, scope: Scope, batch: Batch) -> Batch:
+    """The same for what goes out: ERP ids in `outgoing` become external ids."""
+    for name, reference in (run.outward.references if run.outward else {}).items():
+        if not len(batch) or batch.outgoing is None:
+            break
+        ids = array(batch.outgoing[name])
+        parents = [value for value in pc.unique(ids).to_pylist() if value is not None]
+        kind = reference.external_entity
+        known = links.external_parents(scope, run.config.connector_id, reference.erp_entity, kind, parents)
+        values = ids.to_pylist()
+        orphan = np.array([value is not None and value not in known for value in values], dtype=bool) & ~batch.deleted
+        outgoing = batch.outgoing.copy()
+        outgoing[name] = extension(pa.array([None if value is None else known.get(value) for value in values], pa.string()))
+        waits = [
+            orjson.dumps({"waits_for": {"erp_entity": reference.erp_entity, "erp_id": value}}).decode()
+            for value, waiting in zip(values, orphan, strict=True)
+            if waiting
+        ]
+        batch = replace(batch, outgoing=outgoing).reject(
+            orphan,
+            error_type="mapping",
+            message=f"The {reference.erp_entity} in {name} is not linked yet; this heals itself once that one is synced.",
+            field=name,
+            rule="reference",
+            details=waits,
+        )
+    return batch

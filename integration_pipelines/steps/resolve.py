@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.errors import BrakePulled
-from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import aligned, array, canonical, extension, frame, rows_json
-from integration_pipelines.model import Batch, Change, absence_frame, bools, concat, plan_frame
-from integration_pipelines.steps import deletes, meeting, sides
+from integration_pipelines.model import Batch, Change, Side, absence_frame, bools, concat, plan_frame
+from integration_pipelines.steps import deletes, meeting, outward, sides
 from integration_pipelines.steps.lines import merge_lines
 from integration_pipelines.steps.merge import Merged, Sides, merge, new_base
 from integration_pipelines.steps.references import resolve_references
@@ -41,9 +40,14 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     with run.database.tenant(run.tenant) as scope:
         pairs = links.known(scope, run.pair)
     changes = deletions = 0
+    first: set[str] = set()  # ERP records whose pair is written from the external side in this run
     for batch in batches:
-        with run.database.tenant(run.tenant) as scope:
-            planned = plan(run, scope, resolve_references(run, scope, batch))
+        if batch.side is Side.ERP:
+            planned = outward.plan(run, batch, first)
+        else:
+            with run.database.tenant(run.tenant) as scope:
+                planned = plan(run, scope, resolve_references(run, scope, batch))
+            first |= _touched(planned) if run.outward is not None else set()
         if planned.plan is not None:
             action, state, link = (array(planned.plan[name]) for name in ("action", "state", "link_id"))
             writes = pc.and_(pc.not_equal(action, Change.SKIP), pc.is_valid(link))
@@ -52,6 +56,12 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
         yield planned
     _brake(run, "delete or deactivate", deletions, pairs, option(run.config, "brake_deletes"))
     _brake(run, "change", changes, pairs, option(run.config, "brake_changes"))
+
+
+def _touched(batch: Batch) -> set[str]:
+    assert batch.plan is not None  # noqa: S101 - it was just made
+    ids = array(batch.plan["erp_id"]).filter(array(batch.plan["settle"]))
+    return set(ids.drop_null().to_pylist())
 
 
 def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
@@ -65,7 +75,7 @@ def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
 
 def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     """The batch with plan and written; references are resolved already. Records that must wait are rejected."""
-    batch = _all_columns(run, batch)
+    batch = sides.all_columns(run, batch)
     index, deleted = batch.records.index, batch.deleted
     found = aligned(links.find(scope, run.pair, array(index).to_pylist()), index)
     made = sides.fingerprints(scope, canonical(batch.records, run.fields), sides.said(batch))
@@ -73,13 +83,13 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     linked = bools(pc.is_valid(array(found["link_id"])))
     same = bools(pc.equal(array(found["external_fingerprint"]), made)) & ~deleted
     same &= bools(pc.is_in(array(found["state"]), value_set=pa.array(["active", "deleted"])))
-    parts = [_skipped(run, batch.take(same | (deleted & ~linked)))]
+    parts = [sides.skipped(run, batch.take(same | (deleted & ~linked)))]
     changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
     if gone.any():
         parts.append(deletes.plan(run, scope, _alone(batch.take(gone)), found[gone]))
     if changed.any():
         part = _without_winners(run, scope, _alone(batch.take(changed)), parts[-1].rejected)
-        parts.append(_skipped(run, part.take(np.zeros(len(part), dtype=bool))))  # carries those that wait
+        parts.append(sides.skipped(run, part.take(np.zeros(len(part), dtype=bool))))  # carries those that wait
         if len(part):
             parts.append(_paired(run, scope, _alone(part), aligned(found, part.records.index), prints))
     if new.any():
@@ -106,23 +116,6 @@ def _without_winners(run: Run, scope: Scope, batch: Batch, rejected: pd.DataFram
 def _alone(batch: Batch) -> Batch:
     """Without the rejected rows so far: they travel with one part only."""
     return replace(batch, rejected=batch.rejected.iloc[:0])
-
-
-def _all_columns(run: Run, batch: Batch) -> Batch:
-    """Every field of the run as a column, in its order: the active flag may be one that no rule fills."""
-    records, absent = batch.records, pd.DataFrame(~sides.said(batch), index=batch.records.index, columns=batch.records.columns)
-    for field in run.fields:
-        if field.name not in records.columns:
-            records = records.assign(**{field.name: extension(pa.nulls(len(batch), arrow_type(field)))})
-            absent = absent.assign(**{field.name: True})
-    names = [field.name for field in run.fields]
-    marks = absence_frame({name: absent[name].to_numpy(dtype=bool) for name in names}, records.index)
-    return replace(batch, records=records[names], absent=marks)
-
-
-def _skipped(run: Run, batch: Batch) -> Batch:
-    nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
-    return replace(batch, plan=plan_frame(batch.records.index), written=absence_frame(nothing, batch.records.index))
 
 
 def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame) -> Batch:

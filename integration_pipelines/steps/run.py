@@ -11,7 +11,7 @@ import pyarrow as pa
 from connector_resources.contract import Connector, Entity, Field, Lines
 from connector_resources.erp import Erp
 from connector_resources.errors import ConfigurationError
-from integration_pipelines.model import ConflictStrategy, Direction
+from integration_pipelines.model import ConflictStrategy, Side
 from integration_pipelines.steps.mapping import Mapping as FieldMapping
 from integration_pipelines.steps.merge import FieldPolicy
 from integration_pipelines.store.database import Database
@@ -47,7 +47,9 @@ class Counts:
 class Run:
     """`attempt` is None in a plan that is only looked at.
 
+    outward     the outbound rules, turned round; None in an inbound sync
     matches     match keys of the ERP's records, once they have been read: columns digest, erp_id
+    external_matches    those of the external records: columns digest, external_id
     loaded      how many batches are committed: where a load that is tried again goes on
     batch_size  records of a batch, at least: pages of the external system are joined until there are so many
     counts      what these batches came to
@@ -63,17 +65,19 @@ class Run:
     target: Entity
     now: Callable[[], datetime]
     attempt: Attempt | None = None
+    outward: FieldMapping | None = None
     matches: pa.Table | None = field(default=None, repr=False)
+    external_matches: pa.Table | None = field(default=None, repr=False)
     loaded: int = 0
     batch_size: int = BATCH
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
-        """Raises ConfigurationError for what this release cannot sync, and for a run that is pinned to an old mapping."""
-        if self.config.direction is not Direction.INBOUND:
+        """Raises ConfigurationError for what this connector cannot do, and for a run that is pinned to an old mapping."""
+        if self.config.direction.outward and not self.external.capabilities.write:
             raise ConfigurationError(
-                f"Sync config {self.config.id} has the direction {self.config.direction.value}, and so far only inbound syncs "
-                "run. Make it inbound, or wait for the release that writes to external systems."
+                f"Sync config {self.config.id} is {self.config.direction.value}, and connectors of the type "
+                f"{self.external.type} only read. Make an inbound sync of it."
             )
         for name, (lines, fields) in self.lines.items():
             if lines.key and lines.key not in {one.name for one in fields}:
@@ -93,10 +97,25 @@ class Run:
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """The mapping's target fields, and the flag that deactivation clears even where no rule names it."""
-        mapped = tuple(self.mapping.fields)
-        flag = self.target.field(self.target.active) if self.target.active else None
-        return mapped if flag is None or flag in mapped else (*mapped, flag)
+        """The ERP fields that take part: the mapping's targets, the flag that deactivation clears even where no rule names it,
+        and what only outbound rules read."""
+        names = [field.name for field in self.mapping.fields]
+        names += [self.target.active] if self.target.active else []
+        names += self.outward.source_fields if self.outward else ()
+        lines = {field.name: field for field in self.mapping.fields}
+        return tuple(field for name in dict.fromkeys(names) if (field := lines.get(name) or self.target.field(name)))
+
+    @cached_property
+    def watched(self) -> tuple[str, ...]:
+        """What is read of an external record where the ERP's is to be written to it: what the mapping reads and writes."""
+        written = [field.name for field in self.outward.fields] if self.outward else []
+        flag = [self.source.active] if self.source.active else []
+        condition = [self.source.immutable_when.field] if self.source.immutable_when else []
+        return tuple(dict.fromkeys([*self.mapping.source_fields, *written, *flag, *condition]))
+
+    def fields_of(self, side: Side) -> Sequence[Field]:
+        """What records that were read from that side may have."""
+        return self.source.fields if side is Side.EXTERNAL else self.target.fields
 
     @cached_property
     def lines(self) -> Mapping[str, tuple[Lines, tuple[Field, ...]]]:
@@ -117,7 +136,9 @@ class Run:
     @cached_property
     def policies(self) -> Sequence[FieldPolicy]:
         named = {f.name for f in self.mapping.fields}
-        return [self._policy(f.name) if f.name in named else FieldPolicy(ConflictStrategy.SOURCE_WINS) for f in self.fields]
+        sent = set(self.outward.source_fields if self.outward else ())
+        unnamed = FieldPolicy(ConflictStrategy.SOURCE_WINS)
+        return [self._policy(f.name) if f.name in named | sent else unnamed for f in self.fields]
 
     def _policy(self, name: str) -> FieldPolicy:
         return FieldPolicy(

@@ -96,8 +96,23 @@ class Settlement:
         prints = sides.fingerprints(scope, self.after, np.ones(self.after.shape, dtype=bool))
         texts, gone = {"after": rows_json(self.after, self.known), "erp_fingerprint": prints}, pa.array(self.gone)
         columns = {name: pc.if_else(gone, pa.scalar(None, pa.binary()), values) for name, values in texts.items()}
+        columns["erp_fingerprint"] = pc.if_else(
+            pa.array(self._unsent()), pa.scalar(None, pa.binary()), columns["erp_fingerprint"]
+        )
         columns["changed_fields"] = _names_json([str(name) for name in self.after.columns], self.written)
         return self.rows.assign(**{name: extension(values) for name, values in columns.items()})
+
+    def _unsent(self) -> Bools:
+        """Records of which the ERP holds an edit that is still due outward: they are not to be taken for seen."""
+        creates = bools(pc.equal(array(self.rows["action"]), Change.CREATE))
+        out = np.zeros(len(self), dtype=bool)
+        if not creates.all():
+            names, old = [str(name) for name in self.after.columns], ~creates
+            rows = self.rows[old].reset_index(drop=True)
+            base = Base.opened(array(rows["base"]), names, rows.index)
+            after = self.after[old].reset_index(drop=True)
+            out[old] = (base.known & self.known[old] & differs(after, base.erp)).any(axis=1)
+        return out
 
     def announce(self, run: Run) -> None:
         """Commit the intents, each with what settles its record, before anything is written elsewhere."""

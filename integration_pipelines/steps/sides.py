@@ -1,7 +1,7 @@
 """The three sides of linked pairs as frames of canonical text, and the fingerprints that tell whether one has moved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.erp import Erp
+from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index
-from integration_pipelines.model import Batch
+from integration_pipelines.model import Batch, Side, absence_frame, marks_frame, plan_frame
 from integration_pipelines.steps.base import Base, Bools, differs
 from integration_pipelines.steps.lines import arranged
 from integration_pipelines.steps.merge import Instants
@@ -20,9 +21,10 @@ from integration_pipelines.store.ledger import open_sealed
 from integration_pipelines.store.links import bases
 
 PAIRS = {
+    "erp_id": pa.string(),
+    "external_id": pa.string(),
     "link_id": pa.int64(),
     "revision": pa.int64(),
-    "erp_id": pa.string(),
     "state": pa.string(),
     "match_digest": pa.binary(),
     "external_fingerprint": pa.binary(),
@@ -30,7 +32,7 @@ PAIRS = {
 
 
 def pairs_frame(index: "pd.Index[str]", **columns: pa.Array) -> pd.DataFrame:
-    """External records with the ERP record that each belongs to: columns PAIRS, as store.links.find has them; what is not
+    """Records with the one of the other side that each belongs to: columns PAIRS, as store.links.find has them; what is not
     given is null."""
     return frame({name: columns.get(name, pa.nulls(len(index), kind)) for name, kind in PAIRS.items()}, index)
 
@@ -79,9 +81,23 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
     return ErpSide(canonical(records, run.fields), told)
 
 
-def known_base(run: Run, scope: Scope, pairs: pd.DataFrame) -> Base:
-    """B of these pairs. Where there is none, or its key was erased, it knows nothing."""
-    places = [run.pair.base_place(str(external_id)) for external_id in pairs.index]
+def erp_batch(run: Run, batch: Batch) -> Batch:
+    """Records that were read from the ERP, with run.fields as columns."""
+    columns = {name: extension(arranged(array(batch.records[name]), lines)) for name, (lines, _) in run.lines.items()}
+    return replace(batch, records=batch.records.assign(**columns)[[f.name for f in run.fields]], side=Side.ERP)
+
+
+def erp_tombstones(run: Run, ids: Sequence[str]) -> Batch:
+    """Records that the ERP no longer has."""
+    columns = {f.name: pa.nulls(len(ids), arrow_type(f)) for f in run.fields}
+    index = record_index(ids)
+    return Batch(frame(columns, index), marks_frame(index, deleted=[True] * len(ids)), side=Side.ERP)
+
+
+def known_base(run: Run, scope: Scope, pairs: pd.DataFrame, external_ids: Sequence[str | None] | None = None) -> Base:
+    """B of these pairs, which `external_ids` belong to (by default the index). Where there is none, or its key was erased, it
+    knows nothing."""
+    places = [run.pair.base_place(str(external_id)) for external_id in (external_ids or pairs.index)]
     links = array(pairs["link_id"]).to_pylist()
     kept = bases(scope, [link for link in links if link is not None])
     sealed = [kept.get(link) for link in links]
@@ -93,6 +109,23 @@ def said(batch: Batch) -> Bools:
     if batch.absent is None:
         return np.ones(batch.records.shape, dtype=bool)
     return ~batch.absent.to_numpy(dtype=bool)
+
+
+def all_columns(run: Run, batch: Batch) -> Batch:
+    """Every field of the run as a column, in its order: the active flag may be one that no rule fills."""
+    records, absent = batch.records, pd.DataFrame(~said(batch), index=batch.records.index, columns=batch.records.columns)
+    for field in run.fields:
+        if field.name not in records.columns:
+            records = records.assign(**{field.name: extension(pa.nulls(len(batch), arrow_type(field)))})
+            absent = absent.assign(**{field.name: True})
+    names = [field.name for field in run.fields]
+    marks = absence_frame({name: absent[name].to_numpy(dtype=bool) for name in names}, records.index)
+    return replace(batch, records=records[names], absent=marks)
+
+
+def skipped(run: Run, batch: Batch) -> Batch:
+    nothing = {f.name: np.zeros(len(batch), dtype=bool) for f in run.fields}
+    return replace(batch, plan=plan_frame(batch.records.index), written=absence_frame(nothing, batch.records.index))
 
 
 def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> pa.Array:

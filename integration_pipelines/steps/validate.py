@@ -10,8 +10,9 @@ from pandera.errors import SchemaErrors
 
 from connector_resources.contract import Field, FieldType
 from integration_pipelines.canonical import array
-from integration_pipelines.model import Batch
+from integration_pipelines.model import Batch, Side
 from integration_pipelines.steps.base import Bools
+from integration_pipelines.steps.run import Run
 
 LONGEST_ID = 255
 
@@ -35,6 +36,13 @@ def validate(batches: Iterable[Batch], fields: Sequence[Field]) -> Iterator[Batc
     schema = schema_of(fields)
     for batch in batches:
         yield checked(_nameable(batch), schema)
+
+
+def validated(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Each batch held against the contract of the side that it was read from."""
+    schemas = {side: schema_of(run.fields_of(side)) for side in Side}
+    for batch in batches:
+        yield checked(_nameable(batch), schemas[batch.side])
 
 
 def _nameable(batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.events import SyncCompleted, SyncFailed, SyncStarted
-from integration_pipelines.model import SyncStatus
+from integration_pipelines.model import Side, SyncStatus
 from integration_pipelines.store import alerts, audit, outbox, retries
 from integration_pipelines.store.database import Database, Scope
 from integration_pipelines.store.retries import AfterFailure
@@ -44,11 +44,12 @@ class Attempt:
     config_revision: int
     connector_revision: int
     position: str | None
+    erp_position: str | None
     sync_status: str
 
 
 _ATTEMPT = """SELECT id, sync_configuration_id, run_id, attempt_number, field_mapping_id, config_revision, connector_revision,
-              position, sync_status FROM sync_history"""
+              position, erp_position, sync_status FROM sync_history"""
 
 
 def open_attempt(
@@ -64,9 +65,9 @@ def open_attempt(
     pinned = Attempt(**first[0]) if first else None
     number = scope.run(
         """INSERT INTO sync_history (tenant_id, sync_configuration_id, sync_direction, sync_status, started_at, run_id,
-               first_history_id, attempt_number, field_mapping_id, config_revision, connector_revision, position)
+               first_history_id, attempt_number, field_mapping_id, config_revision, connector_revision, position, erp_position)
            SELECT :tenant, :sync, :direction, 'running', :now, :run, CAST(:first AS bigint),
-               1 + count(h.id), :mapping, :config, :connector, :position
+               1 + count(h.id), :mapping, :config, :connector, :position, :erp_position
            FROM (SELECT) one LEFT JOIN sync_history h ON h.id = :first OR h.first_history_id = :first
            RETURNING id""",
         tenant=scope.tenant,
@@ -79,6 +80,7 @@ def open_attempt(
         config=pinned.config_revision if pinned else config.revision,
         connector=pinned.connector_revision if pinned else connector_revision,
         position=pinned.position if pinned else None,
+        erp_position=pinned.erp_position if pinned else None,
     ).scalar_one()
     outbox.announce(scope, SyncStarted(_public(scope, number), config.payload(), config.direction))
     return Attempt(**scope.rows(f"{_ATTEMPT} WHERE id = :id", id=number)[0])
@@ -100,10 +102,12 @@ def overtaken(scope: Scope, attempt: Attempt) -> bool:
     return bool(found)
 
 
-def set_position(scope: Scope, attempt: Attempt, position: datetime | None) -> None:
-    """Where the watermark goes when this run ends well."""
-    text = position.isoformat() if position else None
-    scope.run("UPDATE sync_history SET position = :p WHERE id = :id", p=text, id=attempt.id)
+_POSITIONS = {Side.EXTERNAL: "position", Side.ERP: "erp_position"}
+
+
+def set_position(scope: Scope, attempt: Attempt, position: str | None, side: Side = Side.EXTERNAL) -> None:
+    """Where the watermark of this side goes when this run ends well."""
+    scope.run(f"UPDATE sync_history SET {_POSITIONS[side]} = :p WHERE id = :id", p=position, id=attempt.id)
 
 
 def count(scope: Scope, attempt: Attempt, *, succeeded: int = 0, failed: int = 0, skipped: int = 0) -> None:
@@ -122,16 +126,24 @@ def count(scope: Scope, attempt: Attempt, *, succeeded: int = 0, failed: int = 0
         raise Overtaken(_CLOSED)
 
 
-def watermark(scope: Scope, config: SyncConfig, side: str = "external") -> datetime | None:
-    """Up to where everything is loaded, set aside or parked. None before the first run, and where a new mapping version has
-    not seen everything yet: its rules hold for the records that nobody touches, too."""
-    found = scope.run(
+def position(scope: Scope, config: SyncConfig, side: Side, *, any_mapping: bool = False) -> str | None:
+    """Up to where everything is loaded, set aside or parked: of the external side an instant, of the ERP a position of its
+    change log. None before the first run, and (unless `any_mapping`) where a new mapping version has not seen everything yet:
+    its rules hold for the records that nobody touches, too."""
+    found: str | None = scope.run(
         """SELECT w.position FROM sync_watermarks w JOIN sync_history h ON h.id = w.sync_history_id
-           WHERE w.sync_configuration_id = :sync AND w.side = :side AND h.field_mapping_id = :mapping""",
+           WHERE w.sync_configuration_id = :sync AND w.side = :side AND (:any OR h.field_mapping_id = :mapping)""",
         sync=config.id,
         side=side,
+        any=any_mapping,
         mapping=config.mapping_id,
     ).scalar()
+    return found
+
+
+def watermark(scope: Scope, config: SyncConfig) -> datetime | None:
+    """The external side's position."""
+    found = position(scope, config, Side.EXTERNAL)
     return datetime.fromisoformat(found) if found else None
 
 
@@ -149,19 +161,9 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
         f"All {failed} records were set aside; sync_errors has the reason of each." if status is SyncStatus.FAILED else None
     )
     _close(scope, attempt.id, status, message, now)
-    if row["position"]:
-        scope.run(
-            """INSERT INTO sync_watermarks AS w (tenant_id, sync_configuration_id, side, position, sync_history_id)
-               VALUES (:tenant, :sync, 'external', :position, :history)
-               ON CONFLICT (tenant_id, sync_configuration_id, side) DO UPDATE SET
-                   position = CASE WHEN EXCLUDED.position::timestamptz > w.position::timestamptz
-                                   THEN EXCLUDED.position ELSE w.position END,
-                   sync_history_id = EXCLUDED.sync_history_id, updated_at = now()""",
-            tenant=scope.tenant,
-            sync=config.id,
-            position=row["position"],
-            history=attempt.id,
-        )
+    for side, column in _POSITIONS.items():
+        if row[column]:
+            _move(scope, config, attempt, side, row[column])
     scope.run("UPDATE connectors SET last_sync_at = :now WHERE id = :id", now=now, id=config.connector_id)
     scope.run("UPDATE inbox SET status = 'done', settled_at = now() WHERE sync_history_id = :id", id=attempt.id)
     scope.run(
@@ -193,6 +195,23 @@ def complete(scope: Scope, config: SyncConfig, attempt: Attempt, now: datetime) 
         },
     )
     return status
+
+
+def _move(scope: Scope, config: SyncConfig, attempt: Attempt, side: Side, position: str) -> None:
+    """A watermark never goes back, unless the ERP's server was restored: then its numbers begin anew."""
+    earlier = "EXCLUDED.position::timestamptz < w.position::timestamptz" if side is Side.EXTERNAL else "false"
+    scope.run(
+        f"""INSERT INTO sync_watermarks AS w (tenant_id, sync_configuration_id, side, position, sync_history_id)
+            VALUES (:tenant, :sync, :side, :position, :history)
+            ON CONFLICT (tenant_id, sync_configuration_id, side) DO UPDATE SET
+                position = CASE WHEN {earlier} THEN w.position ELSE EXCLUDED.position END,
+                sync_history_id = EXCLUDED.sync_history_id, updated_at = now()""",
+        tenant=scope.tenant,
+        sync=config.id,
+        side=side,
+        position=position,
+        history=attempt.id,
+    )
 
 
 def fail(scope: Scope, history_id: int, message: str, now: datetime, after: AfterFailure = AfterFailure.RETRY) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from connector_resources.sql import bytes_array, text_array
 from integration_pipelines.canonical import array, extension
+from integration_pipelines.model import Side
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.links import Pair
@@ -73,15 +74,21 @@ def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Iterable[t
     return [zlib.decompress(content) if content is not None and content[:1] == _PACKED else content for content in opened]
 
 
-def journal_place(history_id: int, record_id: str, column: str) -> tuple[str, ...]:
-    return ("sync_record_changes", str(history_id), "erp", record_id, column)
+_RECORD = {Side.ERP: "erp_id", Side.EXTERNAL: "external_id"}
 
 
-def journal(scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence[str], rows: "pd.DataFrame") -> None:
-    """One row a changed record. Columns: erp_id, external_id, action, changed_fields (JSON), before, after (bytes or None)."""
+def journal_place(history_id: int, side: Side, record_id: str, column: str) -> tuple[str, ...]:
+    return ("sync_record_changes", str(history_id), side.value, record_id, column)
+
+
+def journal(
+    scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence[str], rows: "pd.DataFrame", side: Side = Side.ERP
+) -> None:
+    """One row a record that was changed on that side. Columns: erp_id, external_id, action, changed_fields (JSON), before and
+    after (bytes or None)."""
     sealed = {}
     for column in ("before", "after"):
-        places = [journal_place(attempt.id, erp_id, column) for erp_id in rows["erp_id"]]
+        places = [journal_place(attempt.id, side, record, column) for record in rows[_RECORD[side]]]
         sealed[column] = seal(scope, keys, subjects, array(rows[column]).to_pylist(), places)
     digests = [
         hashlib.sha256((b or b"") + (a or b"")).digest() for b, a in zip(sealed["before"], sealed["after"], strict=True)
@@ -91,17 +98,20 @@ def journal(scope: Scope, attempt: Attempt, keys: RecordKeys, subjects: Sequence
     text = dict.fromkeys(("erp_id", "external_id", "action"), "text")
     scope.stage("changes", {**text, "changed_fields": "jsonb", "before": "bytea", "after": "bytea", "digest": "bytea"}, frame)
     scope.run(
-        """INSERT INTO sync_record_changes (tenant_id, sync_history_id, side, record_id, action, external_id, erp_id,
-                                            changed_fields, before, after, digest, changed_at)
-           SELECT :tenant, :history, 'erp', erp_id, action, external_id, erp_id, changed_fields, before, after, digest,
-                  clock_timestamp() FROM changes""",
+        f"""INSERT INTO sync_record_changes (tenant_id, sync_history_id, side, record_id, action, external_id, erp_id,
+                                             changed_fields, before, after, digest, changed_at)
+            SELECT :tenant, :history, :side, {_RECORD[side]}, action, external_id, erp_id, changed_fields, before, after,
+                   digest, clock_timestamp() FROM changes""",
         tenant=scope.tenant,
         history=attempt.id,
+        side=side,
     )
 
 
-def announce(scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", payloads: Sequence[bytes]) -> None:
-    """Write intents, to be committed before anything is written elsewhere, each with what settles its record.
+def announce(
+    scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", payloads: Sequence[bytes], side: Side = Side.ERP
+) -> None:
+    """Write intents for that side, to be committed before anything is written there, each with what settles its record.
     Columns: intent (UUID), action, external_id, erp_id."""
     subjects = [subject(pair.erp_entity, erp_id) for erp_id in rows["erp_id"]]
     places = [("write_intents", intent, "payload") for intent in rows["intent"]]
@@ -111,22 +121,25 @@ def announce(scope: Scope, pair: Pair, attempt: Attempt, rows: "pd.DataFrame", p
     scope.run(
         """INSERT INTO write_intents (id, tenant_id, sync_history_id, sync_configuration_id, side, action, external_id, erp_id,
                                       payload)
-           SELECT intent, :tenant, :history, :sync, 'erp', action, external_id, erp_id, payload FROM intents""",
+           SELECT intent, :tenant, :history, :sync, :side, action, external_id, erp_id, payload FROM intents""",
+        side=side,
         tenant=scope.tenant,
         history=attempt.id,
         sync=attempt.sync_configuration_id,
     )
 
 
-def unsettled(scope: Scope, pair: Pair) -> dict[str, dict[str, Any]]:
-    """Intents that were announced and never settled, whichever sync config of the pair did so: id → payload (JSON values).
+def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict[str, Any]]:
+    """Intents that were announced for that side and never settled, whichever sync config of the pair did so: id → payload
+    (JSON values).
 
     A record whose key was erased since has action, external_id and erp_id only."""
     rows = scope.rows(
         """SELECT i.id::text, i.action, i.external_id, i.erp_id, i.payload
            FROM write_intents i JOIN sync_configurations s ON s.id = i.sync_configuration_id
-           WHERE i.state = 'announced' AND s.connector_id = :connector AND s.source_entity = :external
+           WHERE i.state = 'announced' AND i.side = :side AND s.connector_id = :connector AND s.source_entity = :external
              AND s.target_entity = :erp ORDER BY i.created_at""",
+        side=side,
         **pair.values(),
     )
     opened = open_sealed(scope, [row["payload"] for row in rows], [("write_intents", row["id"], "payload") for row in rows])
@@ -137,8 +150,30 @@ def unsettled(scope: Scope, pair: Pair) -> dict[str, dict[str, Any]]:
     }
 
 
+def doubtful(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> set[str]:
+    """Those of these ERP records whose creation over there may or may not have happened: nobody can tell but a person."""
+    found = scope.run(
+        """SELECT i.erp_id FROM write_intents i JOIN sync_configurations s ON s.id = i.sync_configuration_id
+           WHERE i.state = 'unknown' AND i.action = 'create' AND i.erp_id = ANY(CAST(:ids AS text[]))
+             AND s.connector_id = :connector AND s.source_entity = :external AND s.target_entity = :erp""",
+        ids=text_array(erp_ids),
+        **pair.values(),
+    )
+    return set(found.scalars())
+
+
+def forget_doubt(scope: Scope, sync_id: int, erp_id: str) -> int:
+    """A person has looked: what was in doubt never arrived. Returns how many intents that were."""
+    return scope.run(
+        """UPDATE write_intents SET state = 'abandoned', settled_at = now()
+           WHERE state = 'unknown' AND erp_id = :erp_id AND sync_configuration_id = :sync""",
+        erp_id=erp_id,
+        sync=sync_id,
+    ).rowcount
+
+
 def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:
-    """confirmed, or abandoned when the write never arrived. The payload is dropped: the journal has it now."""
+    """confirmed, abandoned when the write never arrived, or unknown. The payload is dropped: the journal has it now."""
     scope.run(
         "UPDATE write_intents SET state = :state, settled_at = now(), payload = NULL WHERE id = ANY(CAST(:ids AS uuid[]))",
         ids=text_array(intents),
@@ -149,7 +184,7 @@ def settle_intents(scope: Scope, intents: Sequence[str], state: str) -> None:
 def story(scope: Scope, erp_entity: str, erp_id: str) -> list[dict[str, Any]]:
     """All that the journal tells of one ERP record, the oldest first: when, action, fields, before and after (opened)."""
     rows = scope.rows(
-        """SELECT j.sync_history_id, j.changed_at, j.action, j.changed_fields, j.before, j.after
+        """SELECT j.sync_history_id, j.side, j.record_id, j.changed_at, j.action, j.changed_fields, j.before, j.after
            FROM sync_record_changes j JOIN sync_history h ON h.id = j.sync_history_id
            JOIN sync_configurations s ON s.id = h.sync_configuration_id
            WHERE j.erp_id = :erp_id AND s.target_entity = :entity ORDER BY j.changed_at""",
@@ -158,7 +193,7 @@ def story(scope: Scope, erp_entity: str, erp_id: str) -> list[dict[str, Any]]:
     )
     told = [dict(row) for row in rows]
     for column in ("before", "after"):
-        places = [journal_place(row["sync_history_id"], erp_id, column) for row in told]
+        places = [journal_place(row["sync_history_id"], Side(row["side"]), row["record_id"], column) for row in told]
         for row, content in zip(told, open_sealed(scope, [row[column] for row in told], places), strict=True):
             row[column] = None if content is None else orjson.loads(content)
     return told

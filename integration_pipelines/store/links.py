@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from connector_resources.sql import bytes_array, text_array
 from integration_pipelines.canonical import frame, record_index
+from integration_pipelines.model import Side
 from integration_pipelines.store.database import Scope
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entit
 _HIDDEN = "connector_id + 0 = :connector AND external_entity || '' = :external AND erp_entity || '' = :erp"
 _LINK = {
     "external_id": pa.string(),
+    "erp_id": pa.string(),
     "link_id": pa.int64(),
     "revision": pa.int64(),
-    "erp_id": pa.string(),
     "state": pa.string(),
     "match_digest": pa.binary(),
     "external_fingerprint": pa.binary(),
+    "erp_fingerprint": pa.binary(),
 }
+_KEYS = {Side.EXTERNAL: "external_id", Side.ERP: "erp_id"}
 
 
 def _each(probe: str, kind: str = "text") -> str:
@@ -50,14 +53,15 @@ def _each(probe: str, kind: str = "text") -> str:
     return f"SELECT found.* FROM unnest(CAST(:wanted AS {kind}[])) AS wanted ({kind}) CROSS JOIN LATERAL ({probe}) found"
 
 
-def find(scope: Scope, pair: Pair, external_ids: Sequence[str], *, lock: bool = False) -> "pd.DataFrame":
-    """Links of these external records, indexed by external id: link_id, revision, erp_id, state, match_digest,
-    external_fingerprint."""
-    probe = f"""SELECT external_id, id, revision, erp_id, state, match_digest, external_fingerprint FROM identity_links
-                WHERE {_HIDDEN} AND external_id = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
-    found = scope.table(_each(probe), _LINK, wanted=text_array(sorted(external_ids)), **pair.values())
+def find(scope: Scope, pair: Pair, ids: Sequence[str], side: Side = Side.EXTERNAL, *, lock: bool = False) -> "pd.DataFrame":
+    """Links of these records of one side, indexed by the record's id: link_id, revision, state, match_digest, both sides'
+    fingerprints, and the id of the other side."""
+    key = _KEYS[side]
+    probe = f"""SELECT external_id, erp_id, id, revision, state, match_digest, external_fingerprint, erp_fingerprint
+                FROM identity_links WHERE {_HIDDEN} AND {key} = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
+    found = scope.table(_each(probe), _LINK, wanted=text_array(sorted(ids)), **pair.values())
     columns = {name: found.column(name).combine_chunks() for name in _LINK}
-    return frame(columns, record_index(columns.pop("external_id")))
+    return frame(columns, record_index(columns.pop(key)))
 
 
 def bases(scope: Scope, link_ids: Sequence[int]) -> Mapping[int, bytes]:
@@ -101,6 +105,18 @@ def parents(
     return {row["external_id"]: row["erp_id"] for row in scope.rows(_each(probe), wanted=text_array(external_ids), **values)}
 
 
+def external_parents(
+    scope: Scope, connector_id: int, erp_entity: str, external_entity: str | None, erp_ids: Sequence[str]
+) -> Mapping[str, str]:
+    """The way back: ERP id → external id of records that others refer to. Deleted ones are none."""
+    entity = "" if external_entity is None else "AND external_entity || '' = :external"
+    probe = f"""SELECT erp_id, external_id FROM identity_links
+                WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity}
+                  AND erp_id = wanted.text AND state <> 'deleted' OFFSET 0"""
+    values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
+    return {row["erp_id"]: row["external_id"] for row in scope.rows(_each(probe), wanted=text_array(erp_ids), **values)}
+
+
 def known(scope: Scope, pair: Pair) -> int:
     """How many pairs are active: what the brake measures against."""
     return int(
@@ -125,7 +141,7 @@ def save(scope: Scope, pair: Pair, rows: "pd.DataFrame", field_mapping_id: int) 
     # no statistics yet.
     scope.run(
         f"""INSERT INTO identity_links AS l (id, {columns}) SELECT link_id, {values} FROM links WHERE link_id IS NOT NULL
-            ON CONFLICT (id) DO UPDATE SET erp_id = EXCLUDED.erp_id, base = EXCLUDED.base,
+            ON CONFLICT (id) DO UPDATE SET external_id = EXCLUDED.external_id, erp_id = EXCLUDED.erp_id, base = EXCLUDED.base,
                field_mapping_id = EXCLUDED.field_mapping_id, external_fingerprint = EXCLUDED.external_fingerprint,
                erp_fingerprint = EXCLUDED.erp_fingerprint, external_version = EXCLUDED.external_version,
                erp_version = EXCLUDED.erp_version, match_digest = EXCLUDED.match_digest, state = EXCLUDED.state,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from connector_resources.sql import text_array
+from integration_pipelines.model import Side
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.syncs import SyncConfig
@@ -14,8 +15,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[str], rejected: "pd.DataFrame") -> None:
-    """Close the open errors of every record seen, and open one for each that was rejected (model.REJECTED has the columns).
+def settle(
+    scope: Scope,
+    config: SyncConfig,
+    attempt: Attempt,
+    seen: Sequence[str],
+    rejected: "pd.DataFrame",
+    side: Side = Side.EXTERNAL,
+) -> None:
+    """Close the open errors of every record seen on that side, and open one for each that was rejected (model.REJECTED has the
+    columns).
 
     retry_count tells how often that record had failed before."""
     scope.run(
@@ -25,10 +34,11 @@ def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[st
         """WITH closed AS (
                UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
                WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved
-                 AND e.record_id = ANY(CAST(:seen AS text[])) RETURNING e.record_id, e.retry_count)
+                 AND e.side = :side AND e.record_id = ANY(CAST(:seen AS text[])) RETURNING e.record_id, e.retry_count)
            INSERT INTO failed_before SELECT record_id, max(retry_count) + 1 FROM closed GROUP BY 1
            ON CONFLICT (record_id) DO UPDATE SET times = EXCLUDED.times""",
         sync=config.id,
+        side=side,
         seen=text_array([record[:255] for record in seen]),
     )
     if rejected.empty:
@@ -48,13 +58,14 @@ def settle(scope: Scope, config: SyncConfig, attempt: Attempt, seen: Sequence[st
     columns = {"id": "bigint", "record_id": "text", "error_type": "text", "message": "text"}
     scope.stage("rejects", {**columns, "error_details": "jsonb", "record_data": "jsonb"}, rows)
     scope.run(
-        """INSERT INTO sync_errors (id, tenant_id, sync_history_id, record_id, error_type, error_message, error_details,
+        """INSERT INTO sync_errors (id, tenant_id, sync_history_id, side, record_id, error_type, error_message, error_details,
                                     record_data, retry_count, is_resolved)
-           SELECT r.id, :tenant, :history, left(r.record_id, 255), r.error_type, r.message, r.error_details, r.record_data,
-                  COALESCE(f.times, 0), false
+           SELECT r.id, :tenant, :history, :side, left(r.record_id, 255), r.error_type, r.message, r.error_details,
+                  r.record_data, COALESCE(f.times, 0), false
            FROM rejects r LEFT JOIN failed_before f ON f.record_id = left(r.record_id, 255)""",
         tenant=scope.tenant,
         history=attempt.id,
+        side=side,
     )
 
 
@@ -79,16 +90,20 @@ def clear_failures(scope: Scope, config: SyncConfig) -> None:
     )
 
 
-def to_read_again(scope: Scope, config: SyncConfig) -> list[str]:
+def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) -> list[str]:
     """Ids with an open error. One that waits for its parent is left out until that parent is linked."""
     return list(
         scope.run(
             """SELECT DISTINCT e.record_id FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
-               WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> ''
+               WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> '' AND e.side = :side
                  AND (e.error_details->'waits_for' IS NULL OR EXISTS (
                      SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
                        AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
-                       AND l.external_id = e.error_details->'waits_for'->>'external_id'))""",
+                       AND l.external_id = e.error_details->'waits_for'->>'external_id')
+                   OR EXISTS (SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
+                       AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
+                       AND l.erp_id = e.error_details->'waits_for'->>'erp_id'))""",
+            side=side,
             sync=config.id,
             connector=config.connector_id,
         ).scalars()
@@ -102,7 +117,7 @@ def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
         """UPDATE sync_errors e SET is_resolved = true, resolved_at = now(),
                error_details = COALESCE(e.error_details, '{}') || '{"gone": true}'
            FROM sync_history h WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync
-             AND NOT e.is_resolved AND e.record_id = ANY(:ids) AND NOT EXISTS (
+             AND NOT e.is_resolved AND e.side = 'external' AND e.record_id = ANY(:ids) AND NOT EXISTS (
                  SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector AND l.external_entity = :external
                    AND l.erp_entity = :erp AND l.external_id = e.record_id AND l.state = 'parked')""",
         sync=config.id,

@@ -96,6 +96,7 @@ write_intents = sa.Table(
     at("settled_at"),
     within("sync_history_id", "sync_history"),
     within("sync_configuration_id", "sync_configurations"),
+    sa.Index("idx_intents_unknown", "erp_id", postgresql_where=sa.text("state = 'unknown'")),
     sa.Index("idx_intents_open", "sync_configuration_id", postgresql_where=sa.text("state = 'announced'")),
 )
 

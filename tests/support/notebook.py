@@ -1,28 +1,43 @@
 """A connector over a dictionary, and a world of one tenant that syncs it into the reference ERP, without Dagster."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
-from connector_resources.contract import Capabilities, Connector, Entity, Field, FieldType, Given, Health, Page, Window
+from connector_resources.contract import (
+    Capabilities,
+    Changes,
+    Condition,
+    Connector,
+    Entity,
+    Field,
+    FieldType,
+    Given,
+    Health,
+    Outcome,
+    Page,
+    Window,
+)
 from connector_resources.erp import Erp
 from connector_resources.frames import arrow_type, page
-from integration_pipelines.model import Batch, SyncStatus
+from integration_pipelines.model import Batch, SyncStatus, missing
 from integration_pipelines.orchestration.resources import ErpResource
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.extract import extract
 from integration_pipelines.steps.load import Counts, load
-from integration_pipelines.steps.map import apply
 from integration_pipelines.steps.mapping import compile_mapping, from_json, parse_yaml
+from integration_pipelines.steps.mapping_outward import compile_outward
+from integration_pipelines.steps.outgoing import mapped
 from integration_pipelines.steps.resolve import resolve
 from integration_pipelines.steps.run import Run
-from integration_pipelines.steps.validate import validate
+from integration_pipelines.steps.validate import validated
 from integration_pipelines.store import connectors, history, mappings, syncs, tenants
 from integration_pipelines.store.database import Database
 
@@ -93,7 +108,7 @@ class Note:
 
 class Notebook(Connector):
     type = "notebook"
-    capabilities = Capabilities(delta_read=True, deletes=True)
+    capabilities = Capabilities(delta_read=True, deletes=True, write=True, idempotency="header", find=True)
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -102,6 +117,13 @@ class Notebook(Connector):
         self.clock = START
         self.page_size = 1000
         self.reads: list[Window | Sequence[str]] = []
+        self.writes: list[tuple[str, str | None, dict[str, Any]]] = []  # action, id, values
+        self.intents: dict[str, tuple[str | None, str | None]] = {}  # what arrived: intent → id and version
+        self.respell: Callable[[str, Any], Any] = lambda _, value: value
+        self.refuse: Callable[[dict[str, Any]], str | None] = lambda _: None
+        self.answer_lost: Callable[[str, str | None], bool] = lambda *_: False  # it arrived, and nobody knows
+        self.request_lost: Callable[[str, str | None], bool] = lambda *_: False  # it did not arrive
+        self.forgetful = False  # cannot say what became of a write
 
     def write_note(self, entity: str, record: str, **values: Any) -> None:
         """Create or change a record, a second later than the one before."""
@@ -137,6 +159,52 @@ class Notebook(Connector):
         chosen = [(record, self.notes[entity.name][record]) for record in ids if record in self.notes[entity.name]]
         if chosen:
             yield self._page(entity, fields, chosen)
+
+    def find(self, entity: Entity, fields: Sequence[str], where: Condition) -> Iterator[Page]:
+        self.reads.append([f"{where.field}={value}" for value in where.values])
+        notes = self.notes[entity.name].items()
+        chosen = [(r, note) for r, note in notes if str(note.values.get(where.field)) in where.values and not note.deleted]
+        if chosen:
+            yield self._page(entity, fields, chosen)
+
+    def write(self, entity: Entity, changes: Changes) -> pd.DataFrame:
+        rows = []
+        for at, step in enumerate(changes.steps.to_dict("records")):
+            said = changes.written.iloc[at].to_numpy(dtype=bool)
+            row = zip(changes.records.columns, changes.records.iloc[at], said, strict=True)
+            values = {str(name): None if missing(value) else value for name, value, told in row if told}
+            rows.append(self._write(entity.name, step["action"], step["id"], step["version"], step["intent"], values))
+        return pd.DataFrame(rows, columns=["outcome", "id", "version", "message"], index=changes.steps.index, dtype=object)
+
+    def _write(
+        self, entity: str, action: str, record: str | None, version: str | None, intent: str, values: dict[str, Any]
+    ) -> tuple[Outcome, str | None, str | None, str | None]:
+        if self.request_lost(action, record):
+            return Outcome.UNKNOWN, record, None, None
+        assert intent not in self.intents, "an intent was used twice"
+        note = self.notes[entity].get(record or "")
+        if action != "create" and (note is None or note.deleted or (version and note.changed.isoformat() != version)):
+            return Outcome.MOVED, record, None, None
+        if reason := self.refuse(values):
+            return Outcome.REFUSED, record, None, reason
+        self.writes.append((action, record, values))
+        record = record or f"N{len(self.writes)}"
+        if action == "delete":
+            self.remove(entity, record)
+        else:
+            self.write_note(entity, record, **{name: self.respell(name, value) for name, value in values.items()})
+        told = self.notes[entity][record].changed.isoformat()
+        self.intents[intent] = record, told
+        if self.answer_lost(action, record):
+            return Outcome.UNKNOWN, None, None, None
+        return Outcome.DONE, record, told, None
+
+    def probe(self, entity: Entity, changes: Changes) -> pd.DataFrame:
+        if self.forgetful:
+            return super().probe(entity, changes)
+        known = [self.intents.get(str(intent)) for intent in changes.steps["intent"]]
+        rows = [(Outcome.DONE, *one, None) if one else (Outcome.ABSENT, None, None, None) for one in known]
+        return pd.DataFrame(rows, columns=["outcome", "id", "version", "message"], index=changes.steps.index, dtype=object)
 
     def _page(self, entity: Entity, fields: Sequence[str], chosen: Sequence[tuple[str, Note]]) -> Page:
         columns = {}
@@ -194,14 +262,16 @@ class World:
                 attempt = history.open_attempt(scope, self.config, 1, uuid.uuid4(), None, now())
         stored = (row.mapping_name, row.source_entity, row.target_entity, row.mappings, row.transformation_functions)
         entities = {name: one.entity for name, one in erp.catalogue.items()}
-        mapping = compile_mapping(from_json(*stored), target, source, entities)
-        run = Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt)
+        definition = from_json(*stored)
+        mapping = compile_mapping(definition, target, source, entities)
+        outward = compile_outward(definition, target, source, entities) if self.config.direction.outward else None
+        run = Run(self.database, self.tenant, self.config, mapping, self.book, source, erp, target, now, attempt, outward)
         run.batch_size = self.book.page_size  # a batch is a page of the notebook
         return run
 
     def planned(self, run: Run) -> list[Batch]:
-        mapped = [apply(run.mapping, batch) for batch in validate(extract(run), run.source.fields)]
-        return [Batch.from_bytes(batch.to_bytes()) for batch in resolve(run, mapped)]
+        read = [mapped(run, batch) for batch in validated(run, extract(run))]
+        return [Batch.from_bytes(batch.to_bytes()) for batch in resolve(run, read)]
 
     def sync(self) -> tuple[Counts, SyncStatus]:
         run = self.run()

@@ -1,0 +1,82 @@
+"""What the outbound rules make of ERP records, and which of it is written to the external side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import array, canonical, frame, rows_json
+from integration_pipelines.model import Batch, Change, Side, plan_frame
+from integration_pipelines.steps import sides
+from integration_pipelines.steps.base import Bools
+from integration_pipelines.steps.map import apply
+from integration_pipelines.steps.run import Run
+
+
+def mapped(run: Run, batch: Batch) -> Batch:
+    """Step three, map: external records become ERP fields; ERP records keep theirs, with what the outbound rules make of them
+    beside them."""
+    if batch.side is Side.EXTERNAL:
+        return apply(run.mapping, batch)
+    assert run.outward is not None  # noqa: S101 - only an outward run reads the ERP
+    out = apply(run.outward, batch)
+    left = batch.take(np.asarray(batch.records.index.isin(out.records.index), dtype=bool))
+    withheld = pd.DataFrame(~sides.said(out), index=out.records.index, columns=out.records.columns).astype("bool[pyarrow]")
+    return replace(left, outgoing=out.records, withheld=withheld, rejected=out.rejected)
+
+
+def sendable(run: Run) -> Bools:
+    sent = set(run.outward.source_fields) if run.outward else set()
+    return np.array([field.name in sent for field in run.fields], dtype=bool)
+
+
+def outgoing_cells(run: Run, batch: Batch, send: Bools) -> Bools:
+    """Which external fields are written, where these ERP fields go out: a record by a column of `outgoing`."""
+    assert run.outward is not None and batch.outgoing is not None and batch.withheld is not None  # noqa: S101 - `mapped` was here
+    names = [field.name for field in run.fields]
+    rules = {rule.rule.target: rule.rule.sources for rule in run.outward.rules}
+    out = np.zeros(batch.outgoing.shape, dtype=bool)
+    for at, column in enumerate(batch.outgoing.columns):
+        for source in rules.get(str(column), ()):
+            name = run.outward.paths[source].column
+            out[:, at] |= send[:, names.index(name)] if name in names else False
+    sent: Bools = out & ~batch.withheld.to_numpy(dtype=bool)
+    return sent
+
+
+def carried(run: Run, batch: Batch, planned: pd.DataFrame, send: Bools, withheld: Bools) -> Batch:
+    """The batch with this plan; `send` and `withheld` as arrays."""
+    assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
+    index = batch.records.index
+    written = frame({f.name: pa.array(send[:, at]) for at, f in enumerate(run.fields)}, index)
+    kept = frame({str(name): pa.array(withheld[:, at]) for at, name in enumerate(batch.outgoing.columns)}, index)
+    return replace(batch, plan=planned, written=written, withheld=kept)
+
+
+def raw_json(run: Run, raw: pd.DataFrame) -> pa.Array:
+    """External records as JSON of canonical texts: the fields that the mapping reads and writes."""
+    fields = [field for name in run.watched if (field := run.source.field(name))]
+    return rows_json(canonical(raw, fields))
+
+
+def created(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
+    """Plan of records that become new ones over there; with a link_id, their link stands and gets the new id."""
+    texts = canonical(batch.records, run.fields)
+    nulls = np.column_stack([np.asarray(pc.is_null(array(texts[f.name]))) for f in run.fields])
+    send = np.broadcast_to(sendable(run), texts.shape) & ~nulls
+    assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
+    empty = np.column_stack([np.asarray(pc.is_null(array(batch.outgoing[n]))) for n in batch.outgoing.columns])
+    withheld = ~outgoing_cells(run, batch, send) | empty
+    planned = plan_frame(
+        batch.records.index,
+        action=Change.CREATE.value,
+        settle=True,
+        link_id=pairs["link_id"],
+        revision=pairs["revision"],
+        erp_id=array(batch.records.index),
+        match_digest=pairs["match_digest"],
+        base=pa.array([b"{}"] * len(batch), pa.binary()),
+    )
+    return carried(run, batch, planned, send, withheld)

@@ -1,0 +1,68 @@
+"""resolve, for what changed in the ERP: what each ERP record means for the external side. Nothing is written here.
+
+    fingerprint as our last write or read left it   skip: an echo
+    linked and changed                              three-way merge against the external record as it is now (merge.py)
+    not linked                                      first meeting: found by the match key, or created (outward_meeting.py)
+    deleted in the ERP                              the delete policy (outward_deletes.py)
+
+The external side is read outside of transactions, for it may take its time.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from integration_pipelines.canonical import aligned, array, canonical, extension
+from integration_pipelines.model import Batch, Side, bools, concat
+from integration_pipelines.steps import outward_deletes, outward_meeting, outward_pairs, sides
+from integration_pipelines.steps.base import Bools
+from integration_pipelines.steps.references import external_references
+from integration_pipelines.steps.run import Run
+from integration_pipelines.store import links
+
+
+def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
+    """The batch with plan, written (ERP fields) and withheld (external fields). `later`: ERP records whose pair this run
+    writes from the external side first; load resolves them when that is done."""
+    with run.database.tenant(run.tenant) as scope:
+        batch = external_references(run, scope, batch)
+        found = aligned(links.find(scope, run.pair, array(batch.records.index).to_pylist(), Side.ERP), batch.records.index)
+        texts = canonical(batch.records, run.fields)
+        prints = sides.fingerprints(scope, texts, np.ones(texts.shape, dtype=bool))
+    deleted, state = batch.deleted, array(found["state"])
+    linked, buried = bools(pc.is_valid(array(found["link_id"]))), bools(pc.equal(state, "deleted"))
+    echo = linked & ~deleted & bools(pc.equal(array(found["erp_fingerprint"]), prints)) & bools(pc.not_equal(state, "parked"))
+    wait = np.asarray(batch.records.index.isin(list(later or ())), dtype=bool) & ~echo
+    off = _inactive(run, batch) & (~linked | buried)
+    skip = (echo | (deleted & (~linked | buried)) | off) & ~wait
+    parts = [sides.skipped(run, batch.take(skip)), _later(run, _alone(batch.take(wait)))]
+    rest = ~skip & ~wait
+    for mask, planned in (
+        (linked & deleted & ~buried, outward_deletes.deleted),
+        (linked & ~deleted & buried, outward_deletes.edited_after),
+        (linked & ~deleted & ~buried, outward_pairs.changed),
+        (~linked & ~deleted, outward_meeting.met),
+    ):
+        chosen = mask & rest
+        if chosen.any():
+            parts.append(planned(run, _alone(batch.take(chosen)), found[chosen]))
+    return concat(parts)
+
+
+def _inactive(run: Run, batch: Batch) -> Bools:
+    """What is switched off in the ERP and has no record over there gets none."""
+    if run.target.active is None:
+        return np.zeros(len(batch), dtype=bool)
+    return bools(pc.equal(array(batch.records[run.target.active]), False))
+
+
+def _alone(batch: Batch) -> Batch:
+    return replace(batch, rejected=batch.rejected.iloc[:0])
+
+
+def _later(run: Run, batch: Batch) -> Batch:
+    waiting = sides.skipped(run, batch)
+    assert waiting.plan is not None  # noqa: S101 - `skipped` has made it
+    return replace(waiting, plan=waiting.plan.assign(later=extension(pa.array(np.ones(len(batch), dtype=bool)))))

@@ -1,0 +1,138 @@
+"""First meetings on the way out: an ERP record without a link finds its external record by the match key, or gets a new one.
+
+The same rules as on the way in (meeting.py): one candidate links, several park, and so does one that another ERP record holds.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector_resources.contract import Condition, Window
+from integration_pipelines.canonical import TEXT, array
+from integration_pipelines.model import Batch, bools, concat
+from integration_pipelines.steps import external_side, meeting, sides
+from integration_pipelines.steps.outgoing import created
+from integration_pipelines.steps.outward_pairs import changed
+from integration_pipelines.steps.run import Run
+from integration_pipelines.steps.transforms import as_text
+from integration_pipelines.store import ledger, links
+
+
+def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
+    """Plan of records that have no link yet."""
+    batch, pairs = _without_doubtful(run, batch, pairs)
+    with run.database.tenant(run.tenant) as scope:
+        keys = meeting.match_digests(run, scope, batch)
+        wanted = [digest for digest in keys.to_pylist() if digest is not None]
+        claimed = dict(links.claimed(scope, run.pair, wanted)) if wanted else {}
+    candidates = _candidates(run, batch, keys) if wanted else {}
+    with run.database.tenant(run.tenant) as scope:
+        found = sorted({one for digest in wanted for one in candidates.get(digest, [])})
+        held = links.find(scope, run.pair, found) if found else None
+    taken = set() if held is None else set(array(held.index).to_pylist())
+    reasons, ids = _decided(keys, candidates, claimed, taken)
+    waiting = np.array([reason is not None for reason in reasons], dtype=bool)
+    left = batch.reject(
+        waiting,
+        error_type="conflict",
+        message=[
+            f"{reason} Match key: {' + '.join(run.mapping.match)}. Nothing was written; decide which records belong together."
+            for reason in reasons if reason
+        ],
+        field=run.mapping.match[0] if run.mapping.match else "",
+        rule="match",
+    )  # fmt: skip
+    there = pa.array([one for one, wait in zip(ids, waiting, strict=True) if not wait], TEXT)
+    met_pairs = sides.pairs_frame(left.records.index, external_id=there, match_digest=keys.filter(pa.array(~waiting)))
+    linked = bools(pc.is_valid(there))
+    parts = [created(run, left.take(~linked), met_pairs[~linked])]
+    if linked.any():
+        parts.append(changed(run, replace(left.take(linked), rejected=left.rejected.iloc[:0]), met_pairs[linked]))
+    return concat(parts)
+
+
+def _without_doubtful(run: Run, batch: Batch, pairs: pd.DataFrame) -> tuple[Batch, pd.DataFrame]:
+    """Without records of which nobody knows whether they were made over there already."""
+    with run.database.tenant(run.tenant) as scope:
+        unknown = ledger.doubtful(scope, run.pair, array(batch.records.index).to_pylist())
+    mask = np.asarray(batch.records.index.isin(list(unknown)), dtype=bool)
+    left = batch.reject(mask, error_type="conflict", message=DOUBT, rule="intent")
+    return left, pairs[~mask]
+
+
+DOUBT = (
+    "Its creation got no answer, and the other system cannot say whether it arrived: look there. If it is missing, "
+    "`integration sync resend` lets the next run send it again."
+)
+
+
+def _decided(
+    keys: pa.Array, candidates: dict[bytes, list[str]], claimed: dict[bytes, str], taken: set[str]
+) -> tuple[list[str | None], list[str | None]]:
+    """For each record why it must wait, and the external record that it belongs to."""
+    reasons: list[str | None] = []
+    ids: list[str | None] = []
+    seen: set[bytes] = set()
+    for digest in keys.to_pylist():
+        there = candidates.get(digest, []) if digest is not None else []
+        reason = None
+        if digest is not None and digest in seen:
+            reason = "Two records of the ERP claim one match key."
+        elif digest is not None and digest in claimed:
+            reason = "Another record that is linked already claims the same match key."
+        elif len(there) > 1:
+            reason = f"{len(there)} external records fit this one's match key."
+        elif there and there[0] in taken:
+            reason = "The external record that fits is linked with another one already."
+        if digest is not None and reason is None:
+            seen.add(digest)
+        reasons.append(reason)
+        ids.append(there[0] if len(there) == 1 and reason is None else None)
+    return reasons, ids
+
+
+def _candidates(run: Run, batch: Batch, wanted: pa.Array) -> dict[bytes, list[str]]:
+    """Digest → ids of the external records that have it: looked up where the system can, else all are read once a run."""
+    place = _looked_up(run, batch)
+    if place is not None and run.external.capabilities.find:
+        field, texts = place
+        pages = run.external.find(run.source, run.watched, Condition(field, tuple(sorted(set(texts)))))
+        there = external_side.of_pages(run, pages)
+        table = _table(run, there)
+    else:
+        if run.external_matches is None:
+            pages = run.external.read(run.source, run.watched, Window(deleted=False))
+            run.external_matches = pa.concat_tables(
+                [_table(run, external_side.of_pages(run, [page])) for page in pages]
+                or [_table(run, external_side.read(run, []))]
+            )
+        table = run.external_matches
+    fitting = table.filter(pc.is_in(table["digest"], value_set=wanted.drop_null()))
+    found: dict[bytes, list[str]] = {}
+    for digest, one in zip(fitting["digest"].to_pylist(), fitting["external_id"].to_pylist(), strict=True):
+        found.setdefault(digest, []).append(one)
+    return found
+
+
+def _table(run: Run, there: external_side.ExternalSide) -> pa.Table:
+    """Match keys of external records that are alive."""
+    dead = array(there.raw.index[bools(array(there.marks["deleted"]))])
+    alive = there.records[~bools(pc.is_in(array(there.records.index), value_set=dead))]
+    with run.database.tenant(run.tenant) as scope:
+        digests = meeting.digests_of(run, scope, alive)
+    return pa.table({"digest": digests, "external_id": array(alive.index).cast(TEXT)})
+
+
+def _looked_up(run: Run, batch: Batch) -> tuple[str, list[str]] | None:
+    """The external field that holds the first part of the match key, and the texts to look for in it."""
+    for rule in run.mapping.rules:
+        source = rule.rule.source
+        if rule.rule.match and source is not None and run.source.field(source):
+            out = batch.outgoing
+            named = out is not None and source in out.columns
+            values = as_text(array(out[source] if named and out is not None else batch.records[rule.rule.target]))
+            return source, values.drop_null().to_pylist()
+    return None

@@ -1,0 +1,231 @@
+"""load, for what goes out: intents first, then the writes, then what follows from them.
+
+    1. one transaction   what still stands as planned; an intent for each write, with what settles it
+    2. no transaction    the connector writes; what got no answer is probed, and sent again where it never arrived
+    3. no transaction    the records are read back: what the other system made of the values
+    4. one transaction   links, base, journal, errors, intents and counts
+
+After a crash in between, the next try asks the connector what became of the intents that were never settled (`recover`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector_resources.contract import Changes, Outcome
+from connector_resources.frames import uuids
+from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension
+from integration_pipelines.model import Batch, Change, Side, bools
+from integration_pipelines.steps import outward, outward_settle, sides
+from integration_pipelines.steps.extract import erp_again
+from integration_pipelines.steps.outgoing import mapped
+from integration_pipelines.steps.outward_meeting import DOUBT
+from integration_pipelines.steps.outward_settle import OutwardSettlement
+from integration_pipelines.steps.run import Counts, Run
+from integration_pipelines.steps.validate import checked, schema_of, validate
+from integration_pipelines.store import history, ledger, links, rejects
+from integration_pipelines.store.database import Scope
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the writes of a batch: `outcomes` as Connector.write returns them, UNKNOWN only where it stays so."""
+
+    batch: Batch
+    settlement: OutwardSettlement
+    outcomes: pd.DataFrame
+
+    def where(self, outcome: Outcome) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+        return np.asarray(self.outcomes["outcome"] == outcome, dtype=bool)
+
+
+def load_round(run: Run, batch: Batch) -> Batch:
+    """Carry out what stands as planned; returns the records that have moved."""
+    with run.database.tenant(run.tenant) as scope:
+        ready, moved = _still_as_planned(run, scope, batch)
+        ready = _contract_holds(run, _without_doubt(run, scope, ready))
+        action = array(_plan(ready)["action"])
+        skips, settles = bools(pc.equal(action, Change.SKIP)), bools(array(_plan(ready)["settle"]))
+        going = replace(ready.take(~skips), rejected=ready.rejected.iloc[:0])
+        intents = uuids(len(going))
+        announced = outward_settle.expected(run, scope, going, intents)
+        announced.announce(run, scope)
+    written = _written(run, going, announced)
+    done = announced.arrived(
+        run, written.outcomes, outward_settle.read_back(run, written.outcomes[written.where(Outcome.DONE)])
+    )
+    refused = _set_aside(going, written)
+    with run.database.tenant(run.tenant) as scope:
+        quiet = outward_settle.quiet(run, scope, replace(ready.take(skips & settles), rejected=ready.rejected.iloc[:0]))
+        done.settle(run, scope)
+        quiet.settle(run, scope)
+        _intents(scope, written)
+        failures = pd.concat([ready.rejected, refused], ignore_index=True)
+        _park(run, scope, failures)
+        moved += array(going.records.index).filter(pa.array(written.where(Outcome.MOVED))).to_pylist()
+        seen = {*array(ready.records.index).to_pylist(), *array(failures["record_id"]).to_pylist()} - set(moved)
+        rejects.settle(scope, run.config, run.opened, sorted(seen), failures, Side.ERP)
+        actions = done.rows["action"]
+        numbers = {str(name): int(number) for name, number in actions.value_counts().items()}
+        found = Counts(len(actions), len(failures), int(skips.sum()), numbers)
+        history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
+    run.counts.add(found)
+    return replace(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)), rejected=batch.rejected.iloc[:0])
+
+
+def _set_aside(going: Batch, written: Written) -> pd.DataFrame:
+    """Rows of the records that the other system refuses, and of those that may or may not have been made."""
+    refused, unknown = written.where(Outcome.REFUSED), written.where(Outcome.UNKNOWN)
+    reasons = list(written.outcomes["message"][refused])
+    left = going.reject(refused, error_type="validation", message=reasons, rule="external")
+    return left.reject(unknown[~refused], error_type="conflict", message=DOUBT, rule="intent").rejected
+
+
+def planned_afresh(run: Run, moved: Batch, others: Sequence[str] = ()) -> list[Batch]:
+    """These ERP records (and `others`), read again from both sides."""
+    wanted = list(dict.fromkeys([*array(moved.records.index).to_pylist(), *others]))
+    read = list(validate(erp_again(run, wanted), run.target.fields))
+    return [outward.plan(run, mapped(run, batch)) for batch in read]
+
+
+def _plan(batch: Batch) -> pd.DataFrame:
+    assert batch.plan is not None  # noqa: S101 - resolve has made it
+    return batch.plan
+
+
+def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list[str]]:
+    """Lock the links that will be written: what stands as planned, and the ids of the records whose link has moved since.
+    Where it has moved to the very values that the record has, an earlier try of this run did it."""
+    plan, ids = _plan(batch), array(batch.records.index)
+    later = bools(array(plan["later"]))
+    touched = bools(array(plan["settle"])) | bools(pc.not_equal(array(plan["action"]), Change.SKIP))
+    if not (touched | later).any():
+        return batch, []
+    found = aligned(
+        links.find(scope, run.pair, ids.filter(pa.array(touched)).to_pylist(), Side.ERP, lock=True), batch.records.index
+    )
+    same = bools(pc.equal(pc.coalesce(array(found["revision"]), -1), pc.coalesce(array(plan["revision"]), -1)))
+    texts = canonical(batch.records, run.fields)
+    prints = sides.fingerprints(scope, texts, np.ones(texts.shape, dtype=bool))
+    seen = bools(pc.equal(array(found["erp_fingerprint"]), prints)) & ~batch.deleted
+    buried = bools(pc.equal(array(found["state"]), "deleted")) & batch.deleted
+    done = touched & ~same & (seen | buried)
+    moved = (touched & ~done & ~same) | later
+    action = pc.if_else(pa.array(done), Change.SKIP.value, array(plan["action"]))
+    settle_now = pc.and_(array(plan["settle"]), pa.array(~done))
+    planned = plan.assign(action=extension(action), settle=extension(settle_now))
+    return replace(batch, plan=planned).take(~moved), ids.filter(pa.array(moved)).to_pylist()
+
+
+def _without_doubt(run: Run, scope: Scope, batch: Batch) -> Batch:
+    """Without the creations that an earlier try sent, and that may have arrived."""
+    creates = pc.equal(array(_plan(batch)["action"]), Change.CREATE)
+    doubtful = ledger.doubtful(scope, run.pair, array(batch.records.index).filter(creates).to_pylist())
+    mask = np.asarray(batch.records.index.isin(list(doubtful)), dtype=bool) & bools(creates)
+    return batch.reject(mask, error_type="conflict", message=DOUBT, rule="intent")
+
+
+def _contract_holds(run: Run, batch: Batch) -> Batch:
+    """Without the records whose values would break the external entity's contract."""
+    if batch.outgoing is None or batch.withheld is None or not len(batch):
+        return batch
+    sent = ~batch.withheld.to_numpy(dtype=bool)
+    writes = bools(pc.is_in(array(_plan(batch)["action"]), value_set=pa.array([Change.CREATE, Change.UPDATE])))
+    probe = Batch(batch.outgoing, batch.marks)
+    fields = [field for name in batch.outgoing.columns if (field := run.source.field(str(name)))]
+    held = checked(probe, schema_of(fields), only=sent & writes[:, None])
+    stays = np.asarray(batch.records.index.isin(held.records.index), dtype=bool)
+    return batch.reject(
+        ~stays,
+        error_type=array(held.rejected["error_type"]).to_pylist(),
+        message=[text.replace("where it comes from", "in the ERP") for text in array(held.rejected["message"]).to_pylist()],
+        field=array(held.rejected["field"]).to_pylist(),
+        rule="contract",
+    )
+
+
+def _written(run: Run, batch: Batch, announced: OutwardSettlement) -> Written:
+    """Write, probe what got no answer, and send again once what never arrived: it is the same write, so it keeps its key."""
+    if not len(batch):
+        nothing = pd.DataFrame(
+            {"outcome": [], "id": [], "version": [], "message": []}, index=batch.records.index, dtype=object
+        )
+        return Written(batch, announced, nothing)
+    changes = changes_of(batch, array(announced.rows["intent"]))
+    outcomes = run.external.write(run.source, changes)
+    for _ in range(2):
+        lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
+        if not lost.any():
+            break
+        outcomes = _put(outcomes, run.external.probe(run.source, _only(changes, lost)))
+        absent = np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool)
+        if absent.any():
+            outcomes = _put(outcomes, run.external.write(run.source, _only(changes, absent)))
+    lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
+    changing = lost & np.asarray(changes.steps["action"] != Change.CREATE, dtype=bool)
+    outcomes.loc[changing, "outcome"] = Outcome.MOVED  # somebody else has changed it: read and merge again
+    return Written(batch, announced, outcomes)
+
+
+def changes_of(batch: Batch, intents: pa.Array) -> Changes:
+    assert batch.outgoing is not None and batch.withheld is not None  # noqa: S101 - map and resolve have made them
+    plan = _plan(batch)
+    columns = {"action": plan["action"], "id": plan["external_id"], "version": plan["external_version"]}
+    created = bools(pc.equal(array(plan["action"]), Change.CREATE))
+    steps = pd.DataFrame({name: array(values).to_pylist() for name, values in columns.items()}, dtype=object)
+    steps.loc[created, ["id", "version"]] = None
+    steps["intent"] = intents.to_pylist()
+    written = pd.DataFrame(~batch.withheld.to_numpy(dtype=bool), index=batch.outgoing.index, columns=batch.outgoing.columns)
+    return Changes(batch.outgoing, written, steps.set_axis(batch.outgoing.index))
+
+
+def _only(changes: Changes, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Changes:
+    return Changes(changes.records[mask], changes.written[mask], changes.steps[mask])
+
+
+def _put(outcomes: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    merged = outcomes.copy()
+    merged.loc[known.index, ["outcome", "id", "version", "message"]] = known[["outcome", "id", "version", "message"]]
+    return merged
+
+
+def _intents(scope: Scope, written: Written) -> None:
+    intents = array(written.settlement.rows["intent"])
+    for outcome, state in ((Outcome.DONE, "confirmed"), (Outcome.REFUSED, "abandoned"), (Outcome.MOVED, "abandoned"),
+                           (Outcome.UNKNOWN, "unknown")):  # fmt: skip
+        ledger.settle_intents(scope, intents.filter(pa.array(written.where(outcome))).to_pylist(), state)
+
+
+def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:
+    """Linked pairs that wait for a person are marked so."""
+    waiting = failures[np.asarray(failures["error_type"] == "conflict", dtype=bool)]
+    held = links.find(scope, run.pair, array(waiting["record_id"]).to_pylist(), Side.ERP)
+    if len(held):
+        links.park(scope, run.pair, dict.fromkeys(array(held["external_id"]).cast(TEXT).to_pylist()))
+
+
+def recover(run: Run) -> int:
+    """Settle the intents that a run announced and did not live to settle. Returns how many had arrived."""
+    with run.database.tenant(run.tenant) as scope:
+        waiting = ledger.unsettled(scope, run.pair, Side.EXTERNAL)
+    if not waiting:
+        return 0
+    announced, changes = outward_settle.remembered(run, waiting)
+    outcomes = run.external.probe(run.source, changes)
+    unknown = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
+    held = outward_settle.read_back(run, outcomes[np.asarray(outcomes["outcome"] == Outcome.DONE, dtype=bool)])
+    done = announced.arrived(run, outcomes, held)
+    with run.database.tenant(run.tenant) as scope:
+        done.settle(run, scope)
+        history.count(scope, run.opened, succeeded=len(done))
+        intents = array(announced.rows["intent"])
+        arrived = np.asarray(outcomes["outcome"] == Outcome.DONE, dtype=bool)
+        creates = bools(pc.equal(array(announced.rows["action"]), Change.CREATE))
+        ledger.settle_intents(scope, intents.filter(pa.array(arrived)).to_pylist(), "confirmed")
+        ledger.settle_intents(scope, intents.filter(pa.array(unknown & creates)).to_pylist(), "unknown")
+        ledger.settle_intents(scope, intents.filter(pa.array(~arrived & ~(unknown & creates))).to_pylist(), "abandoned")
+    return len(done)
