@@ -13,8 +13,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.faults import Fault, Faults
+from connector_resources.sandbox.salesforce.exchange import Answer, Call
 from connector_resources.sandbox.salesforce.org import Org
-from connector_resources.sandbox.salesforce.rest import Answer, Call, Rest
+from connector_resources.sandbox.salesforce.rest import Rest
 
 
 class Protocol(H11Protocol):
@@ -45,8 +46,12 @@ class Front:
             self.faults.record(call.method, target, None)
             await _closed(transport.abort, receive)
             return
+        self.org.locks.begin()
         answer = Answer(last.status, last.body, last.headers) if last and kind == "status" else self.rest.answer(call)
         self.faults.record(call.method, target, None if kind == "lose" else answer.status)  # before the client can look
+        if last and kind == "hold":
+            with self.org.locks.held():
+                await asyncio.sleep(last.seconds)
         if kind == "lose":
             await _closed(transport.abort, receive)
             return
@@ -109,7 +114,7 @@ async def _call(scope: Scope, receive: Receive) -> Call:
 async def _send(send: Send, answer: Answer, cut: bool = False) -> None:
     """`cut`: promise the whole body and send half of it."""
     kind, content = _content(answer.body)
-    headers = {"Content-Type": kind} if content else {}
+    headers = {"Content-Type": kind} if kind else {}
     headers |= dict(answer.headers) | ({} if answer.status == 204 else {"Content-Length": str(len(content))})
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
@@ -119,6 +124,8 @@ async def _send(send: Send, answer: Answer, cut: bool = False) -> None:
 def _content(body: Any) -> tuple[str, bytes]:
     if body is None:
         return "", b""
+    if isinstance(body, bytes):
+        return "text/csv", body
     if isinstance(body, str):
         return "text/html;charset=UTF-8", body.encode()
     return "application/json;charset=UTF-8", orjson.dumps(body)
