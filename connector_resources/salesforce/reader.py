@@ -4,7 +4,7 @@ A query's cursor fixes which records come; a page shows their values as they are
 during a read shows a SystemModstamp out of order, and is found again by the next read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -85,8 +85,15 @@ class Reader:
     def ids(self, plan: Plan, ids: Sequence[str]) -> Iterator[Page]:
         """Pages of these records, deleted ones included."""
         key = plan.entity.key
-        for chunk in soql.id_chunks(ids, plan.query(soql.one_of(key, ()))):
-            for records, _ in self._pages("queryAll", plan.query(soql.one_of(key, chunk))):
+        return self._among(plan, key, soql.id_chunks(ids, plan.query(soql.one_of(key, ()))))
+
+    def among(self, plan: Plan, path: str, texts: Sequence[str]) -> Iterator[Page]:
+        """Pages of the records whose field at `path` holds one of these texts, deleted ones included."""
+        return self._among(plan, path, soql.text_chunks(texts, plan.query(soql.one_of(path, ()))))
+
+    def _among(self, plan: Plan, path: str, chunks: Iterable[Sequence[str]]) -> Iterator[Page]:
+        for chunk in chunks:
+            for records, _ in self._pages("queryAll", plan.query(soql.one_of(path, chunk))):
                 if records:
                     yield _page(plan, records)
 

@@ -64,11 +64,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was served. `target`: path and query, decoded; `status` None: it got no answer."""
+    """A request that was served. `target`: path and query, decoded; `status` None: it got no answer; `client`: who sent it, as
+    the header Sforce-Call-Options says."""
 
     method: str
     target: str
     status: int | None
+    client: str
 
 
 class Faults:
@@ -139,9 +141,9 @@ class Faults:
                     return replace(fault)
         return None
 
-    def record(self, method: str, target: str, status: int | None) -> None:
+    def record(self, request: Request) -> None:
         with self._lock:
-            self._requests.append(Request(method, target, status))
+            self._requests.append(request)
 
     def requests(self) -> list[Request]:
         """What was served so far, oldest first; the sandbox's own paths are not counted."""

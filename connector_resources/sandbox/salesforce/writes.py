@@ -173,9 +173,13 @@ def _admit(org: Org, kind: SObjectType, before: Record, after: Record) -> None:
 
 
 def _check_unique(org: Org, kind: SObjectType, field: SField, value: str, own_id: str | None) -> None:
-    found = with_value(org, kind, field, value)
-    if found is not None and found["Id"] != own_id:
-        message = f"duplicate value found: {field.name} duplicates value on record with id: {found['Id'][:15]}"
+    try:
+        found = with_value(org, kind, field, value)
+        other = None if found is None else str(found["Id"])
+    except Ambiguous as several:
+        other = several.ids[0]
+    if other not in (None, own_id):
+        message = f"duplicate value found: {field.name} duplicates value on record with id: {str(other)[:15]}"
         raise Refusal(400, "DUPLICATE_VALUE", message, [])
 
 
