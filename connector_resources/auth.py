@@ -5,6 +5,7 @@ a rotated refresh token goes to the CredentialStore before the access token that
 """
 
 import re
+import threading
 from collections.abc import Generator, Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -69,7 +70,8 @@ def token_error(answer: Answer) -> IntegrationError | None:
 
 
 class OAuth(httpx.Auth):
-    """Puts a bearer token on requests. The token is fetched when it is missing, and once more after an answer 401.
+    """Puts a bearer token on requests. The token is fetched when it is missing, and once more after an answer 401: by one of
+    the threads that share this, while the others wait for it.
 
     `token_url` gets the credentials; `audience` is the `aud` of an assertion. Raises AuthenticationError when the system
     refuses, ConfigurationError naming a credential that is missing.
@@ -81,18 +83,23 @@ class OAuth(httpx.Auth):
         self.token_url = token_url
         self.audience = audience
         self._reply: Mapping[str, Any] | None = None
+        self._lock = threading.Lock()
 
     def reply(self) -> Mapping[str, Any]:
         """The token endpoint's answer (access_token, and what the vendor adds), asked for when there is none yet."""
-        if self._reply is None:
-            self._reply = self._fetched()
-        return self._reply
+        with self._lock:
+            if self._reply is None:
+                self._reply = self._fetched()
+            return self._reply
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self.reply()['access_token']}"
+        reply = self.reply()
+        request.headers["Authorization"] = f"Bearer {reply['access_token']}"
         response = yield request
         if response.status_code == 401:
-            self._reply = None
+            with self._lock:
+                if self._reply is reply:  # else another thread has had a new one meanwhile
+                    self._reply = None
             request.headers["Authorization"] = f"Bearer {self.reply()['access_token']}"
             yield request
 

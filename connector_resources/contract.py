@@ -174,7 +174,7 @@ class Outcome(StrEnum):
     MOVED = "moved"  # somebody else changed the record since it was read: read and merge again
     REFUSED = "refused"  # the system will not have this record; `message` says why, quoting no value
     UNKNOWN = "unknown"  # no answer: probe before anything is sent again
-    ABSENT = "absent"  # of a probe only: the write never arrived and may be sent again
+    ABSENT = "absent"  # the write never arrived, or was never sent (`message` says why), and may be sent again
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,10 @@ class Connector(ABC):
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Outcome of each record: same index as `changes`; columns outcome (`Outcome`), id, version (token after the write,
-        null when unknown) and message. Raises ConfigurationError where the system cannot be written to."""
+        null when unknown) and message. Raises ConfigurationError where the system cannot be written to.
+
+        What concerns all records (RateLimited, AuthenticationError, …) is raised only while nothing has been written: after
+        that, what was not sent is ABSENT, so that no result is lost."""
         raise ConfigurationError(
             f"The connector type {self.type} only reads, so {len(changes.steps)} changes of {entity.name} cannot be written; "
             "choose the direction inbound."

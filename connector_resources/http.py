@@ -111,7 +111,7 @@ def status_error(answer: Answer, code: str = "") -> IntegrationError | None:
 
 
 class Http:
-    """A client for one system. Not to be shared between threads.
+    """A client for one system. Threads may share it.
 
     `url`: where the system is; plain http is for this machine only. `ca_file`: roots to trust beside the operating system's.
     `largest`: bytes of an answer, unpacked. `sleep` and `now` come in so that tests need not wait.

@@ -1,6 +1,7 @@
 """Calls of the REST API: where it is, in which version, who is signed in, and how many calls are left."""
 
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,17 +9,20 @@ import httpx
 
 from connector_resources.auth import OAuth
 from connector_resources.contract import Given
-from connector_resources.errors import ConfigurationError, ContractError, IntegrationError
+from connector_resources.errors import ConfigurationError, ContractError, IntegrationError, RateLimited
 from connector_resources.http import Answer, Http, require_safe
-from connector_resources.salesforce.errors import salesforce_error
+from connector_resources.salesforce.errors import QUOTA_WAIT, salesforce_error
 
 DEFAULT_VERSION = "62.0"
 _VENDOR_HOSTS = (".salesforce.com", ".force.com")
+_OURS = {"Sforce-Call-Options": "client=erp-integration"}  # whose writes these are, in the org's logs
 _USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
 
 
 class Api:
-    """`usage`: calls of the last 24 hours and the org's limit, as the last answer told them."""
+    """`usage`: calls of the last 24 hours and the org's limit, as the last answer told them. Threads may share it.
+
+    So many of the day's calls are left to others: `reserve_calls` of the configuration, or a tenth of the limit."""
 
     def __init__(self, given: Given, http: Http) -> None:
         if given.authentication_method != "oauth2":
@@ -33,6 +37,8 @@ class Api:
         self.usage: tuple[int, int] | None = None
         self._wanted = _number(given.configuration.get("api_version", DEFAULT_VERSION))
         self._offered: list[int] = []
+        self._reserve = _count(given.configuration.get("reserve_calls"))
+        self._lock = threading.Lock()
 
     def base(self) -> str:
         """Where calls go: the instance that the token names, unless a stranger would get the token."""
@@ -57,22 +63,73 @@ class Api:
         return self.answer(path, params).json()
 
     def answer(self, path: str, params: Mapping[str, str] | None = None) -> Answer:
-        if path.startswith("/services/data/"):
-            url = self.base() + path
-        else:
-            url = f"{self.base()}/services/data/v{self.version()}/{path}"
-        return self.http.get(url, self._judge, params=params, auth=self.oauth, spend=self._spend)
+        return self.http.get(self._url(path), self._judge, params=params, auth=self.oauth, spend=self._spend)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        content_type: str = "application/json",
+        *,
+        params: Mapping[str, str] | None = None,
+        repeatable: bool = False,
+    ) -> Answer:
+        """The answer to a request with a body. Raises AnswerLost where it may have been carried out, unless `repeatable`."""
+        return self.http.send(
+            method,
+            self._url(path),
+            self._judge,
+            content=content,
+            content_type=content_type,
+            params=params,
+            headers=_OURS,
+            auth=self.oauth,
+            spend=self._spend,
+            repeatable=repeatable,
+        )
+
+    @property
+    def user(self) -> str | None:
+        """The id of the user as whom we are signed in, as the token names it."""
+        return f"{self.oauth.reply().get('id', '')}".rpartition("/")[2] or None
+
+    def place(self, path: str) -> str:
+        """A resource as Salesforce names it itself: without the host."""
+        return path if path.startswith("/services/data/") else f"/services/data/v{self.version()}/{path}"
+
+    def calls_left(self) -> int | None:
+        """Calls that may still be made without touching the reserve; None while no answer has told."""
+        if self.usage is None:
+            return None
+        used, limit = self.usage
+        return limit - used - (limit // 10 if self._reserve is None else self._reserve)
+
+    def _url(self, path: str) -> str:
+        return self.base() + self.place(path)
 
     def _spend(self) -> None:
+        """Raises RateLimited when only the reserve is left."""
+        left = self.calls_left()
+        if left is not None and left <= 0 and self.usage:
+            used, limit = self.usage
+            raise RateLimited(
+                f"Salesforce has {max(0, limit - used):,} of {limit:,} calls a day left, and {limit - used - left:,} are "
+                "kept in reserve for others: the sync goes on when calls come back, bit by bit over 24 hours, or lower "
+                "reserve_calls of the connector.",
+                QUOTA_WAIT,
+            )
         if self.budget:
-            self.budget.spend()
+            with self._lock:
+                self.budget.spend()
 
     def _judge(self, answer: Answer) -> IntegrationError | None:
         told = _USAGE.search(answer.headers.get("sforce-limit-info", ""))
         if told:
             self.usage = int(told[1]), int(told[2])
             if self.budget:
-                self.budget.observe(*self.usage)
+                with self._lock:
+                    self.budget.observe(*self.usage)
         return self._retired(_number(self.version())) if answer.status == 410 else salesforce_error(answer)
 
     def _retired(self, number: int) -> ConfigurationError:
@@ -87,6 +144,12 @@ def _number(version: object) -> int:
     if not match:
         raise ConfigurationError(f"api_version of a Salesforce connector must be like {DEFAULT_VERSION}.")
     return int(match[1])
+
+
+def _count(given: object) -> int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
+        return given
+    raise ConfigurationError("reserve_calls of a Salesforce connector must be a number of calls, 0 or more.")
 
 
 def _trusted(instance: str, configured: str) -> bool:

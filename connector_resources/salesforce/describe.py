@@ -6,12 +6,13 @@ fields that are there one by one, and not writable), base64 (a URL, one more cal
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connector_resources.contract import Entity, Field, FieldType
-from connector_resources.errors import ContractError
+from connector_resources.errors import ConfigurationError, ContractError
 
+_KEY = 36  # characters: where no field is mapped to the key, the write's intent stands in it
 _TEXTS = ("string", "textarea", "phone", "email", "url", "picklist", "multipicklist", "combobox", "encryptedstring")
 TYPES: Mapping[str, FieldType] = {
     **dict.fromkeys((*_TEXTS, "id", "reference", "time", "datacategorygroupreference"), FieldType.STRING),
@@ -39,10 +40,11 @@ _IMPERSONAL = re.compile(
 
 @dataclass(frozen=True)
 class Description:
-    """`parents`: relationship → entities that it may lead to (Owner → Group, User)."""
+    """`parents`: relationship → entities that it may lead to (Owner → Group, User). `keys`: unique external id fields."""
 
     entity: Entity
     parents: Mapping[str, tuple[str, ...]]
+    keys: frozenset[str] = frozenset()
 
 
 def description(answer: Any) -> Description:
@@ -56,12 +58,31 @@ def description(answer: Any) -> Description:
             for field in raw
             if field.get("relationshipName") and field.get("referenceTo")
         }
+        keys = frozenset(field["name"] for field in raw if field.get("externalId") and field.get("unique"))
         modified = next((name for name in ("SystemModstamp", "LastModifiedDate", "CreatedDate") if name in names), None)
         active = next((f.name for f in fields if f.name == "IsActive" and f.type is FieldType.BOOLEAN and f.writable), None)
         entity = Entity(answer["name"], fields, "Id", answer.get("label") or "", modified, active)
     except (KeyError, TypeError, AttributeError):
         raise ContractError("Salesforce described an entity in a form that the connector does not know.") from None
-    return Description(entity, parents)
+    return Description(entity, parents, keys)
+
+
+def keyed(found: Description, name: str) -> Description:
+    """With this field as the key that creates are recognised by. Raises ConfigurationError where it cannot be one."""
+    entity = found.entity
+    field = entity.field(name)
+    there = f"The external id {name} of {entity.name}, which the connector's external_ids name,"
+    if field is None:
+        raise ConfigurationError(
+            f"{there} is not there, or hidden from the connector's user; there is {', '.join(sorted(found.keys)) or 'none'}."
+        )
+    if name not in found.keys:
+        raise ConfigurationError(
+            f"{there} does not tell records apart: tick External ID and Unique on that field there, or name another one."
+        )
+    if field.type is not FieldType.STRING or (field.max_length or _KEY) < _KEY or not field.writable:
+        raise ConfigurationError(f"{there} must be a text of {_KEY} characters or more that may be written; name another one.")
+    return replace(found, entity=replace(entity, upsert_key=name))
 
 
 def _field(raw: Mapping[str, Any], currencies: bool) -> Field:

@@ -19,7 +19,7 @@ from connector_resources.errors import (
 )
 from connector_resources.http import Answer, status_error
 
-_QUOTA_WAIT = 900.0  # seconds; the daily quota is a rolling 24 hours, so that calls come back bit by bit
+QUOTA_WAIT = 900.0  # seconds; the daily quota is a rolling 24 hours, so that calls come back bit by bit
 
 
 class CursorExpired(ContractError):
@@ -96,7 +96,7 @@ def salesforce_error(answer: Answer) -> IntegrationError | None:
     kind, sentence = CODES[refusal.code]
     message = f"Salesforce {_named(refusal) or sentence} ({refusal.code})."
     if issubclass(kind, RateLimited):
-        return kind(message, answer.wait or _QUOTA_WAIT)
+        return kind(message, answer.wait or QUOTA_WAIT)
     return kind(message, answer.wait) if issubclass(kind, SystemUnavailable) else kind(message)
 
 

@@ -4,46 +4,22 @@ A query's cursor fixes which records come; a page shows their values as they are
 during a read shows a SystemModstamp out of order, and is found again by the next read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
 
-from connector_resources.contract import Entity, Field, FieldType, Page, Window
+from connector_resources.contract import Entity, Field, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
-from connector_resources.frames import arrow_type, page
 from connector_resources.http import Answer
 from connector_resources.lined_yaml import suggestion
-from connector_resources.salesforce import soql
+from connector_resources.salesforce import pages, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
 from connector_resources.salesforce.errors import CursorExpired
+from connector_resources.salesforce.pages import Plan
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_DELETED, _MASTER = "IsDeleted", "MasterRecordId"
 _CLOCKS = timedelta(minutes=1)  # the org's clocks need not agree to the second
 _RESTARTS = 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a read asks for: each path with its field, and the paths of the marks that the entity has."""
-
-    entity: Entity
-    fields: Mapping[str, Field]
-    marks: tuple[str, ...]
-
-    @property
-    def paths(self) -> list[str]:
-        return list(dict.fromkeys((self.entity.key, *self.marks, *self.fields)))
-
-    def query(self, where: str = "") -> str:
-        order = [name for name in (self.entity.modified, self.entity.key) if name]
-        return soql.select(self.entity.name, self.paths, where, order)
 
 
 class Reader:
@@ -56,7 +32,7 @@ class Reader:
     def plan(self, entity: Entity, fields: Sequence[str]) -> Plan:
         """Raises ConfigurationError naming a field that is not there."""
         found = {path: self._field(entity, path) for path in fields}
-        marks = tuple(name for name in (entity.modified, _DELETED, _MASTER) if name and entity.field(name))
+        marks = tuple(name for name in (entity.modified, pages.DELETED, pages.MASTER) if name and entity.field(name))
         return Plan(entity, found, marks)
 
     def window(self, plan: Plan, window: Window) -> Iterator[Page]:
@@ -69,8 +45,7 @@ class Reader:
             where = soql.at_least(modified, since) if modified and since else ""
             seen = since
             try:
-                for records, started in self._pages(resource, plan.query(where)):
-                    found = _page(plan, records)
+                for found, started in self._pages(plan, resource, plan.query(where)):
                     yield found
                     seen = _settled(found, started) or seen
                 return
@@ -85,21 +60,25 @@ class Reader:
     def ids(self, plan: Plan, ids: Sequence[str]) -> Iterator[Page]:
         """Pages of these records, deleted ones included."""
         key = plan.entity.key
-        for chunk in soql.id_chunks(ids, plan.query(soql.one_of(key, ()))):
-            for records, _ in self._pages("queryAll", plan.query(soql.one_of(key, chunk))):
-                if records:
-                    yield _page(plan, records)
+        return self._among(plan, key, soql.id_chunks(ids, plan.query(soql.one_of(key, ()))))
 
-    def _pages(self, resource: str, query: str) -> Iterator[tuple[list[dict[str, Any]], datetime | None]]:
-        """Records of each page, and when the query began by Salesforce's own clock."""
+    def among(self, plan: Plan, path: str, texts: Sequence[str]) -> Iterator[Page]:
+        """Pages of the records whose field at `path` holds one of these texts, deleted ones included."""
+        return self._among(plan, path, soql.text_chunks(texts, plan.query(soql.one_of(path, ()))))
+
+    def _among(self, plan: Plan, path: str, chunks: Iterable[Sequence[str]]) -> Iterator[Page]:
+        for chunk in chunks:
+            for found, _ in self._pages(plan, "queryAll", plan.query(soql.one_of(path, chunk))):
+                if len(found.records):
+                    yield found
+
+    def _pages(self, plan: Plan, resource: str, query: str) -> Iterator[tuple[Page, datetime | None]]:
+        """Each page, and when the query began by Salesforce's own clock."""
         answer = self.api.answer(resource, {"q": query})
         started = _date(answer)
         while True:
-            body = answer.json()
-            records, more = (body.get("records"), body.get("nextRecordsUrl")) if isinstance(body, dict) else (None, None)
-            if not isinstance(records, list):
-                raise ContractError("Salesforce answered a query without a list of records.")
-            yield records, started
+            found, more = pages.from_json(plan, answer)
+            yield found, started
             if not more:
                 return
             if not str(more).startswith("/services/data/"):
@@ -123,70 +102,6 @@ class Reader:
         described = [self.describe(name).entity for name in reversed(parents[first])]
         holding = next((parent for parent in described if parent.field(rest)), described[0])
         return self._field(holding, rest)
-
-
-def _page(plan: Plan, records: list[dict[str, Any]]) -> Page:
-    """Raises ContractError naming a field that was asked for and did not come, or not in its type."""
-    entity = plan.entity
-    columns = {path: (arrow_type(field), _column(entity.name, path, field, records)) for path, field in plan.fields.items()}
-    marks: dict[str, Sequence[Any]] = {name: _values(entity.name, name, records) for name in (entity.key, *plan.marks)}
-    unknown = [None] * len(records)
-    stamps = marks.get(entity.modified or "", unknown)
-    modified = entity.field(entity.modified) if entity.modified else None
-    return page(
-        marks[entity.key],
-        columns,
-        version=stamps,
-        modified=_typed(entity.name, modified.name, modified, stamps) if modified else unknown,
-        deleted=marks.get(_DELETED),
-        merged_into=marks.get(_MASTER),
-    )
-
-
-def _column(entity: str, path: str, field: Field, records: list[dict[str, Any]]) -> "pa.Array":
-    return _typed(entity, path, field, _values(entity, path, records))
-
-
-def _values(entity: str, path: str, records: list[dict[str, Any]]) -> list[Any]:
-    """One field of every record; null where a parent on the way is missing."""
-    *parents, name = path.split(".")
-    try:
-        rows: list[Any] = records
-        for parent in parents:
-            rows = [row and row[parent] for row in rows]
-        return [row and row[name] for row in rows] if parents else list(map(itemgetter(name), rows))
-    except (KeyError, TypeError):
-        raise ContractError(f"Salesforce left the field {path} of {entity} out of its answer.") from None
-
-
-def _typed(entity: str, path: str, field: Field, values: Sequence[Any]) -> "pa.Array":
-    import pyarrow as pa
-
-    kind = arrow_type(field)
-    try:
-        if field.type in (FieldType.DATE, FieldType.INSTANT):
-            return pa.array(values, pa.string()).cast(kind)
-        if field.type is FieldType.DECIMAL:
-            return _decimals(values, kind)
-        if field.type is FieldType.INTEGER:  # by way of a decimal: Arrow cuts 1.5 down to an integer without a word
-            return pa.array(values, pa.decimal128(38, 0)).cast(kind)
-        return pa.array(values, kind)
-    except (ValueError, TypeError, OverflowError, pa.ArrowException):
-        raise ContractError(
-            f"Salesforce sends a value of {entity}.{path} that is no {field.type.value}, which its description promises."
-        ) from None
-
-
-def _decimals(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
-    """Numbers at the field's scale. Salesforce computes formulas to more digits than it describes: those are rounded."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    try:
-        return pa.array(values, kind)
-    except pa.ArrowInvalid:  # more digits than the scale; a float would have lost some already
-        exact = pa.array(values, pa.decimal256(76, 38))
-        return pc.round(exact, kind.scale, round_mode="half_to_even").cast(kind)
 
 
 def _settled(found: Page, started: datetime | None) -> datetime | None:

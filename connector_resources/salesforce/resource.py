@@ -1,17 +1,26 @@
 """The connector type `salesforce`."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from connector_resources.contract import Capabilities, Connector, Entity, Given, Health, Page, Window
+from connector_resources.contract import Capabilities, Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.http import Http
 from connector_resources.lined_yaml import suggestion
 from connector_resources.salesforce import soql
 from connector_resources.salesforce.api import Api
-from connector_resources.salesforce.describe import Description, description
+from connector_resources.salesforce.describe import Description, description, keyed
 from connector_resources.salesforce.errors import NotThere
+from connector_resources.salesforce.lanes import MOST
+from connector_resources.salesforce.prober import probe
 from connector_resources.salesforce.reader import Reader
+from connector_resources.salesforce.writer import Writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CONCURRENCY, _MOST_AT_ONCE = 4, 20  # an org serves 25 long requests at a time, of all its clients together
 
 
 class Salesforce(Connector):
@@ -19,12 +28,24 @@ class Salesforce(Connector):
 
     url            My Domain (https://example.my.salesforce.com), or https://login.salesforce.com
     configuration  api_version ("62.0": the highest that may be used), login_url (where tokens come from, if not at url)
+                   external_ids ({entity: its unique external id field}: creates are made by upsert, so that one that is sent
+                   twice makes one record), concurrency (4: calls at a time when writing), reserve_calls (of the org's daily
+                   limit, left to others; a tenth of it)
     credentials    client_id, and client_secret | refresh_token (with client_secret, if the app has one) | username and
                    private_key (PEM); grant (client_credentials, refresh_token, jwt_bearer) where they hold several
     """
 
     type = "salesforce"
-    capabilities = Capabilities(delta_read=True, deletes=True)
+    capabilities = Capabilities(
+        delta_read=True,
+        deletes=True,
+        write=True,
+        upsert_key=True,
+        conditional_write=False,
+        idempotency="external_id",
+        batch_size=MOST,
+        concurrency=_CONCURRENCY,
+    )
 
     def __init__(self, given: Given, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(given)
@@ -32,6 +53,8 @@ class Salesforce(Connector):
         self._api = Api(given, self._http)
         self._reader = Reader(self._api, self._described)
         self._descriptions: dict[str, Description] = {}
+        self._keys = _external_ids(given.configuration.get("external_ids") or {})
+        self._concurrency = _concurrency(given.configuration.get("concurrency", _CONCURRENCY))
 
     def close(self) -> None:
         self._http.close()
@@ -69,14 +92,37 @@ class Salesforce(Connector):
         """Deleted records come too, marked as such. Ids have 15 or 18 characters, and 18 in the pages."""
         return self._reader.ids(self._reader.plan(entity, fields), ids)
 
+    def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
+        """Creates, then updates, then deletes. With an upsert key a create is an upsert, so a record that has the key's value
+        already is updated."""
+        return Writing(self._api, self._described(entity.name), changes, self._concurrency).outcomes()
+
+    def probe(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
+        """Creates are found by the upsert key (without one: UNKNOWN), updates by the values that they wrote."""
+        return probe(self._reader, self._described(entity.name).entity, changes)
+
     def _described(self, entity: str) -> Description:
         """Asked for once in the connector's life, which is one run."""
         if entity not in self._descriptions:
             try:
-                self._descriptions[entity] = description(self._api.get(f"sobjects/{soql.name(entity)}/describe"))
+                found = description(self._api.get(f"sobjects/{soql.name(entity)}/describe"))
             except NotThere:
                 raise ConfigurationError(
                     f"Salesforce has no entity '{entity}', or the connector's user may not see it"
                     f"{suggestion(entity, self.entities())}"
                 ) from None
+            key = self._keys.get(entity)
+            self._descriptions[entity] = keyed(found, key) if key else found
         return self._descriptions[entity]
+
+
+def _external_ids(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise ConfigurationError("external_ids of a Salesforce connector must be like {Account: ERP_Id__c}: entity and field.")
+    return dict(given)
+
+
+def _concurrency(given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MOST_AT_ONCE:
+        raise ConfigurationError(f"concurrency of a Salesforce connector must be a number from 1 to {_MOST_AT_ONCE}.")
+    return given

@@ -62,3 +62,19 @@ def id_chunks(ids: Sequence[str], query_without: str) -> Iterator[list[str]]:
     size = max(50, room // len(quote_plus("'000000000000000',")))
     for start in range(0, len(known), size):
         yield known[start : start + size]
+
+
+def text_chunks(texts: Sequence[str], query_without: str) -> Iterator[list[str]]:
+    """Each text once, in lists that keep the URL of the query short."""
+    room = LONGEST_URL - 200 - len(quote_plus(query_without))
+    chunk: list[str] = []
+    size = 0
+    for text in dict.fromkeys(texts):
+        more = len(quote_plus(f"{literal(text)},"))
+        if chunk and size + more > room:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += more
+    if chunk:
+        yield chunk

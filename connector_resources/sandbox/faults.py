@@ -10,6 +10,9 @@ lose     let the org do its work, then close the connection without an answer
 cut      answer with the full Content-Length, but send only half of the body
 revoke   end every session, then go on (401 until a new token is taken)
 hide     the field `field` of `sobject` is gone from describe, query and writes, until the fault is removed
+hold     answer `seconds` after the work was done; until then what it wrote, and the parents of that, are locked for others
+refuse   records of `sobject` whose `field` holds `value` are refused with `code` (UNABLE_TO_LOCK_ROW, DUPLICATES_DETECTED, …),
+         one by one, in collections and in bulk; `body` is the message, if not the usual one
 """
 
 import re
@@ -20,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from connector_resources.errors import ConfigurationError
 
-Kind = Literal["status", "delay", "drop", "lose", "cut", "revoke", "hide"]
+Kind = Literal["status", "delay", "drop", "lose", "cut", "revoke", "hide", "hold", "refuse"]
 
 
 @dataclass
@@ -39,16 +42,20 @@ class Fault:
     seconds: float = 0.0
     sobject: str = ""
     field: str = ""
+    value: str = ""
+    code: str = ""
     seen: int = 0
     fired: int = 0
 
     @property
     def ends(self) -> bool:
         """Whether it decides what becomes of the answer: only one such fault strikes a request."""
-        return self.kind in ("status", "drop", "lose", "cut")
+        return self.kind in ("status", "drop", "lose", "cut", "hold")
 
     def matches(self, method: str, target: str) -> bool:
-        return self.kind != "hide" and bool(re.fullmatch(self.method, method, re.I) and re.search(self.path, target))
+        return self.kind not in ("hide", "refuse") and bool(
+            re.fullmatch(self.method, method, re.I) and re.search(self.path, target)
+        )
 
     @property
     def due(self) -> bool:
@@ -57,11 +64,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was served. `target`: path and query, decoded; `status` None: it got no answer."""
+    """A request that was served. `target`: path and query, decoded; `status` None: it got no answer; `client`: who sent it, as
+    the header Sforce-Call-Options says."""
 
     method: str
     target: str
     status: int | None
+    client: str
 
 
 class Faults:
@@ -83,6 +92,8 @@ class Faults:
             raise ConfigurationError(f"The fault '{kind}' cannot be set up so: {problem}.") from None
         if kind == "hide" and not (fault.sobject and fault.field):
             raise ConfigurationError("A fault of kind 'hide' needs 'sobject' and 'field'.")
+        if kind == "refuse" and not (fault.sobject and fault.field and fault.code):
+            raise ConfigurationError("A fault of kind 'refuse' needs 'sobject', 'field', 'value' and 'code'.")
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -118,9 +129,21 @@ class Faults:
         with self._lock:
             return {(fault.sobject, fault.field) for fault in self._faults if fault.kind == "hide"}
 
-    def record(self, method: str, target: str, status: int | None) -> None:
+    def refusing(self, sobject: str, record: Mapping[str, Any]) -> Fault | None:
+        """The fault that refuses this record, if there is one."""
         with self._lock:
-            self._requests.append(Request(method, target, status))
+            for fault in self._faults:
+                if fault.kind != "refuse" or fault.sobject != sobject or str(record.get(fault.field)) != fault.value:
+                    continue
+                fault.seen += 1
+                if fault.due:
+                    fault.fired += 1
+                    return replace(fault)
+        return None
+
+    def record(self, request: Request) -> None:
+        with self._lock:
+            self._requests.append(request)
 
     def requests(self) -> list[Request]:
         """What was served so far, oldest first; the sandbox's own paths are not counted."""

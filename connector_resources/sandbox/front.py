@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -12,9 +13,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connector_resources.errors import ConfigurationError
-from connector_resources.sandbox.faults import Fault, Faults
+from connector_resources.sandbox.faults import Fault, Faults, Request
+from connector_resources.sandbox.salesforce.exchange import Answer, Call
 from connector_resources.sandbox.salesforce.org import Org
-from connector_resources.sandbox.salesforce.rest import Answer, Call, Rest
+from connector_resources.sandbox.salesforce.rest import Rest
 
 
 class Protocol(H11Protocol):
@@ -42,11 +44,16 @@ class Front:
         last = await self._begin(call.method, target)
         kind, transport = last.kind if last else "", scope["state"]["transport"]
         if kind == "drop":
-            self.faults.record(call.method, target, None)
+            self.faults.record(Request(call.method, target, None, _client(call)))
             await _closed(transport.abort, receive)
             return
+        self.org.locks.begin()
         answer = Answer(last.status, last.body, last.headers) if last and kind == "status" else self.rest.answer(call)
-        self.faults.record(call.method, target, None if kind == "lose" else answer.status)  # before the client can look
+        status = None if kind == "lose" else answer.status
+        self.faults.record(Request(call.method, target, status, _client(call)))  # before the client can look
+        if last and kind == "hold":
+            with self.org.locks.held():
+                await asyncio.sleep(last.seconds)
         if kind == "lose":
             await _closed(transport.abort, receive)
             return
@@ -109,16 +116,23 @@ async def _call(scope: Scope, receive: Receive) -> Call:
 async def _send(send: Send, answer: Answer, cut: bool = False) -> None:
     """`cut`: promise the whole body and send half of it."""
     kind, content = _content(answer.body)
-    headers = {"Content-Type": kind} if content else {}
+    headers = {"Content-Type": kind} if kind else {}
     headers |= dict(answer.headers) | ({} if answer.status == 204 else {"Content-Length": str(len(content))})
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
     await send({"type": "http.response.body", "body": content[: len(content) // 2] if cut else content, "more_body": cut})
 
 
+def _client(call: Call) -> str:
+    found = re.search(r"(?<![\w-])client=([^,;]+)", call.headers.get("sforce-call-options", ""))
+    return found[1].strip() if found else ""
+
+
 def _content(body: Any) -> tuple[str, bytes]:
     if body is None:
         return "", b""
+    if isinstance(body, bytes):
+        return "text/csv", body
     if isinstance(body, str):
         return "text/html;charset=UTF-8", body.encode()
     return "application/json;charset=UTF-8", orjson.dumps(body)

@@ -50,7 +50,7 @@ class Sandbox:
         self.tls = tls
         self.home = home
         self.faults = Faults()
-        self.state = Org(seed, accounts, contacts, now, self.faults.hidden)
+        self.state = Org(seed, accounts, contacts, now, self.faults.hidden, self.faults.refusing)
         self.ca_file: Path | None = None
         self._authority = Authority(self.state)
         self._open = contextlib.ExitStack()

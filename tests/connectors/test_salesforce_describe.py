@@ -31,7 +31,7 @@ def of(entity: Entity, name: str) -> Field:
 
 
 def test_entities_are_those_that_can_be_queried(sandbox: Sandbox, salesforce: Salesforce) -> None:
-    assert set(salesforce.entities()) == {"Account", "Contact", "User", "Organization"}
+    assert set(salesforce.entities()) == set(sandbox.state.schema)
     body = {"sobjects": [{"name": "Account", "queryable": True}, {"name": "AccountChangeEvent", "queryable": False}]}
     sandbox.faults.add("status", path="/sobjects", status=200, body=body)
     assert salesforce.entities() == ["Account"]

@@ -41,6 +41,23 @@ const [url, token, username, password] = process.argv.slice(1);
   out.several = (await conn.sobject('Account').retrieve(many.map(r => r.id))).map(r => r.Name);
   out.destroyed = (await conn.sobject('Account').destroy(made.id)).success;
   out.destroyedMany = (await conn.sobject('Account').destroy(many.map(r => r.id))).map(r => r.success);
+  const rows = [{ Name: 'bulk 1', ERP_Id__c: 'B-1' }, { Name: 'bulk 2', ERP_Id__c: 'B-2' }, { ERP_Id__c: 'B-3' }];
+  const load = { object: 'Account', operation: 'upsert', externalIdFieldName: 'ERP_Id__c', pollInterval: 10, input: rows };
+  const loaded = await conn.bulk2.loadAndWaitForResults(load);
+  out.loaded = [loaded.successfulResults.length, loaded.failedResults.map(r => r.sf__Error), loaded.unprocessedRecords.length];
+  const stream = await conn.bulk2.query("SELECT Id, Name FROM Account WHERE ERP_Id__c LIKE 'B-%'", { pollInterval: 10 });
+  out.bulk = (await stream.toArray()).map(r => r.Name).sort();
+  const body = [
+    { method: 'POST', url: `/services/data/v${conn.version}/sobjects/Account`, referenceId: 'new', body: { Name: 'Both' } },
+    { method: 'POST', url: `/services/data/v${conn.version}/sobjects/Contact`, referenceId: 'child',
+      body: { LastName: 'Child', AccountId: '@{new.id}' } },
+  ];
+  const both = await conn.requestPost(`/services/data/v${conn.version}/composite`, { compositeRequest: body });
+  out.composite = both.compositeResponse.map(r => r.httpStatusCode);
+  const partly = await conn.sobject('Account').create([{ Name: 'good' }, { Phone: '1' }], { allOrNone: false });
+  out.partly = partly.map(r => r.success || r.errors[0].statusCode);
+  const hard = conn.bulk2.createJob({ object: 'Account', operation: 'hardDelete' });
+  try { await hard.open(); } catch (e) { out.hard = e.errorCode; }
   out.limits = (await conn.limits()).DailyApiRequests.Max;
   out.usage = conn.limitInfo.apiUsage.limit;
   try { await conn.query('SELECT Nope FROM Account'); } catch (e) { out.refused = e.errorCode; }
@@ -66,7 +83,7 @@ def test_jsforce_works_unchanged() -> None:
         given = [sandbox.url, sandbox.state.open_session(), sandbox.credentials["username"], sandbox.credentials["password"]]
         command = [str(shutil.which("node")), "-e", SCRIPT, *given]
         run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-        fields = len(sandbox.state.schema["Account"].fields)
+        fields, sobjects = len(sandbox.state.schema["Account"].fields), list(sandbox.state.schema)
     assert run.returncode == 0, run.stderr
     out: dict[str, Any] = json.loads(run.stdout)
     assert out == {
@@ -76,7 +93,7 @@ def test_jsforce_works_unchanged() -> None:
         "streamed": 4500,
         "found": 2,
         "describe": fields,
-        "global": ["Account", "Contact", "User", "Organization"],
+        "global": sobjects,
         "updated": True,
         "retrieved": "1",
         "upserted": [True, True, True],
@@ -84,6 +101,11 @@ def test_jsforce_works_unchanged() -> None:
         "several": ["a", "b"],
         "destroyed": True,
         "destroyedMany": [True, True],
+        "loaded": [2, ["REQUIRED_FIELD_MISSING:Required fields are missing: [Name]:Name --"], 0],
+        "bulk": ["bulk 1", "bulk 2"],
+        "composite": [201, 201],
+        "partly": [True, "REQUIRED_FIELD_MISSING"],
+        "hard": "FEATURENOTENABLED",
         "limits": 100_000,
         "usage": 100_000,
         "refused": "INVALID_FIELD",

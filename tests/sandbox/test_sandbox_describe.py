@@ -39,6 +39,13 @@ def test_the_sobject_types_are_listed_and_described(api: httpx.Client) -> None:
     assert {name: entry["keyPrefix"] for name, entry in listed.items()} == {
         "Account": "001",
         "Contact": "003",
+        "Product2": "01t",
+        "Pricebook2": "01s",
+        "PricebookEntry": "01u",
+        "Opportunity": "006",
+        "OpportunityLineItem": "00k",
+        "Order": "801",
+        "OrderItem": "802",
         "User": "005",
         "Organization": "00D",
     }

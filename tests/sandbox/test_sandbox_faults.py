@@ -85,10 +85,15 @@ def test_faults_and_requests_over_http(sandbox: Sandbox, api: httpx.Client) -> N
     assert api.post(faults, json=[{"kind": "status", "status": 503, "path": "/limits"}]).status_code == 201
     assert api.get("limits").status_code == 503
     assert [(fault["seen"], fault["fired"]) for fault in api.get(faults).json()] == [(1, 1)]
-    api.get("query", params={"q": "SELECT Id FROM User LIMIT 1"})
+    api.get("query", params={"q": "SELECT Id FROM User LIMIT 1"}, headers={"Sforce-Call-Options": "client=me"})
     assert api.get(requests).json() == [
-        {"method": "GET", "target": "/services/data/v67.0/limits", "status": 503},
-        {"method": "GET", "target": "/services/data/v67.0/query?q=SELECT Id FROM User LIMIT 1", "status": 200},
+        {"method": "GET", "target": "/services/data/v67.0/limits", "status": 503, "client": ""},
+        {
+            "method": "GET",
+            "target": "/services/data/v67.0/query?q=SELECT Id FROM User LIMIT 1",
+            "status": 200,
+            "client": "me",
+        },
     ]
     assert (api.delete(faults).status_code, api.delete(requests).status_code) == (204, 204)
     assert (api.get(faults).json(), api.get(requests).json()) == ([], [])

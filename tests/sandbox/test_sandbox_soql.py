@@ -130,8 +130,8 @@ def test_fields_function_selects_groups_and_wants_a_limit(reading: httpx.Client)
 
     described = {field["name"] for field in reading.get("sobjects/Account/describe").json()["fields"]}
     assert names("ALL") == described | {"attributes"}
-    assert names("CUSTOM") == {"ERP_Id__c", "attributes"}
-    assert names("STANDARD") == names("ALL") - {"ERP_Id__c"}
+    assert names("CUSTOM") == {"ERP_Id__c", "Legacy_Id__c", "attributes"}
+    assert names("STANDARD") == names("ALL") - {"ERP_Id__c", "Legacy_Id__c"}
     assert "LIMIT of at most 200" in _refused(reading, "SELECT FIELDS(ALL) FROM Account LIMIT 201")[1]
 
 

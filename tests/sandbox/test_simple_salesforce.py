@@ -55,6 +55,33 @@ def test_records(client: Any) -> None:
     assert deleted["IsDeleted"]
 
 
+def test_bulk_reads_and_writes(org: Sandbox, client: Any) -> None:
+    rows = [{"Name": f"Bulk {number}", "ERP_Id__c": f"B-{number}"} for number in range(450)]
+    [inserted] = client.bulk2.Account.insert(records=rows, wait=0)
+    assert (inserted["numberRecordsProcessed"], inserted["numberRecordsFailed"]) == (450, 0)
+    changes = [*({"Phone": "#N/A", **row} for row in rows[:2]), {"Phone": "", "Name": "", "ERP_Id__c": "B-new"}]
+    [upserted] = client.bulk2.Account.upsert(records=changes, external_id_field="ERP_Id__c", wait=0)
+    assert upserted["numberRecordsFailed"] == 1
+    results = client.bulk2.Account.get_all_ingest_records(upserted["job_id"])
+    assert [row["sf__Error"] for row in results["failedRecords"]] == [
+        "REQUIRED_FIELD_MISSING:Required fields are missing: [Name]:Name --"
+    ]
+    assert sorted((row["ERP_Id__c"], row["sf__Created"]) for row in results["successfulRecords"]) == [
+        ("B-0", "false"),
+        ("B-1", "false"),
+    ]
+    question = "SELECT Id, Name, AnnualRevenue, Owner.Name FROM Account WHERE ERP_Id__c LIKE 'B-%'"
+    pages = list(client.bulk2.Account.query(question, max_records=200, wait=0))
+    assert [page.count("\n") for page in pages] == [201, 201, 51]  # each page has a header
+    ids = [{"Id": line.split(",")[0].strip('"')} for page in pages for line in page.splitlines()[1:]]
+    [deleted] = client.bulk2.Account.delete(records=ids, wait=0)
+    assert (deleted["numberRecordsProcessed"], deleted["numberRecordsFailed"]) == (450, 0)
+    assert client.query("SELECT count() FROM Account WHERE ERP_Id__c LIKE 'B-%'")["totalSize"] == 0
+    with pytest.raises(simple_salesforce.SalesforceMalformedRequest, match="FEATURENOTENABLED"):
+        client.bulk2.Account.hard_delete(records=[{"Id": ids[0]["Id"]}], wait=0)
+    assert len(org.state.jobs) == 4
+
+
 def test_descriptions_limits_and_changes(client: Any) -> None:
     assert {"Account", "Contact"} <= {entry["name"] for entry in client.describe()["sobjects"]}
     assert client.Account.describe()["name"] == "Account"

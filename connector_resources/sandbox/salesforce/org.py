@@ -8,15 +8,28 @@ import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from connector_resources.sandbox.salesforce.ids import record_id
+from connector_resources.sandbox.salesforce.index import Index
+from connector_resources.sandbox.salesforce.locks import Locks
 from connector_resources.sandbox.salesforce.records import Record, instant_of, instant_text
 from connector_resources.sandbox.salesforce.refusal import Refusal, not_found
 from connector_resources.sandbox.salesforce.schema import SField, SObjectType, load_schema
 from connector_resources.sandbox.salesforce.seed import REFERENCE, Seed
 
+if TYPE_CHECKING:
+    from connector_resources.sandbox.salesforce.jobs import Job
+
 CURSOR_LIFE = timedelta(days=2)
+
+
+class Refusing(Protocol):
+    """Why a record cannot be written: Salesforce's status code, and the message if not the usual one."""
+
+    code: str
+    field: str
+    body: Any
 
 
 @dataclass
@@ -44,8 +57,10 @@ class Org:
         contacts: int,
         now: Callable[[], datetime],
         hidden: Callable[[], Container[tuple[str, str]]] = frozenset,
+        refusing: Callable[[str, Mapping[str, Any]], "Refusing | None"] = lambda _, __: None,
     ) -> None:
-        """`hidden()`: (sobject type, field) pairs that describe, query and writes do not know."""
+        """`hidden()`: (sobject type, field) pairs that describe, query and writes do not know. `refusing(type, record)`: why
+        this record cannot be written, if so."""
         self.lock = threading.RLock()
         self.now = now
         self.schema = load_schema()
@@ -54,6 +69,10 @@ class Org:
         self.api_used = 0
         self.session_seconds = 7200
         self.hidden = hidden
+        self.refusing = refusing
+        self.locks = Locks()
+        self.index = Index()
+        self.jobs: dict[str, Job] = {}
         self.earliest_deleted = REFERENCE
         self.user_id = next(iter(self.records["User"]))
         self.id = next(iter(self.records["Organization"]))
@@ -89,13 +108,14 @@ class Org:
             stamp = instant_text(at) if at else self.tick()
             who = {"CreatedById": self.user_id, "LastModifiedById": self.user_id}
             when = dict.fromkeys(("CreatedDate", "LastModifiedDate", "SystemModstamp"), stamp)
-            owner = {} if self.schema[sobject].readonly else {"OwnerId": self.user_id}
+            owner = {"OwnerId": self.user_id} if "OwnerId" in self.schema[sobject].fields else {}
             ids = []
             for row in rows:
                 self._numbers[sobject] += 1
                 record = {"Id": record_id(self.schema[sobject].prefix, self._numbers[sobject]), **owner}
                 record |= {name: value for name, value in row.items() if value is not None}
                 self.records[sobject][record["Id"]] = record | when | who
+                self.index.add(sobject, record["Id"], record)
                 ids.append(record["Id"])
             return ids
 
@@ -108,6 +128,7 @@ class Org:
                 record |= {**changed, "LastModifiedDate": stamp, "SystemModstamp": stamp, "LastModifiedById": self.user_id}
                 for name in [name for name, value in changed.items() if value is None]:
                     del record[name]
+                self.index.add(sobject, id_, changed)
 
     def delete(self, sobject: str, ids: Iterable[str], at: datetime | None = None) -> None:
         """Into the recycle bin, and what cascades with them (an account's contacts). One instant: `at`, or now."""
@@ -143,6 +164,7 @@ class Org:
             for sobject, table in self.records.items():  # in place: open cursors look into these tables
                 table.clear()
                 table.update(copied[sobject])
+            self.index.clear()
 
     def stamp(self, sobject: str, ids: Iterable[str], instant: datetime) -> None:
         """Set SystemModstamp alone, as a change by the system does."""

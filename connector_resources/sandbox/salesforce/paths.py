@@ -48,11 +48,11 @@ class Place:
 def locate(org: Org, kind: SObjectType, path: str) -> Place:
     """Raises Refusal 400 INVALID_FIELD in the words of a query's error."""
     *relationships, last = path.split(".")
-    if relationships and relationships[0].lower() == kind.name.lower() and _relation(org, kind, relationships[0]) is None:
+    if relationships and relationships[0].lower() == kind.name.lower() and relation(org, kind, relationships[0]) is None:
         relationships = relationships[1:]
     steps = []
     for name in relationships:
-        step = _relation(org, kind, name)
+        step = relation(org, kind, name)
         if step is None:
             raise Refusal(
                 400,
@@ -73,7 +73,8 @@ def locate(org: Org, kind: SObjectType, path: str) -> Place:
     return Place(tuple(steps), kind, field)
 
 
-def _relation(org: Org, kind: SObjectType, name: str) -> Step | None:
+def relation(org: Org, kind: SObjectType, name: str) -> Step | None:
+    """The step to the parent that this relationship leads to; None where there is no such relationship."""
     for field in org.fields(kind).values():
         if field.relationship and field.relationship.lower() == name.lower() and field.to:
             return Step(field.relationship, field.name, org.schema[field.to])

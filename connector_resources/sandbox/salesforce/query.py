@@ -5,6 +5,7 @@ was deleted in between is still shown).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from connector_resources.sandbox.salesforce.conditions import Conditions, comparing
@@ -36,6 +37,46 @@ def first_page(org: Org, base: str, text: str, deleted: bool, batch: int) -> dic
         if len(cursor.ids) <= batch:
             return {"totalSize": len(cursor.ids), "done": True, "records": page(cursor.ids)}
         return _page(cursor, base, org.keep_cursor(cursor), 0)
+
+
+def exported(org: Org, text: str, deleted: bool) -> tuple[str, list[str], Callable[[Record | None], list[str]]]:
+    """A bulk query: the sobject type, the ids found, and record → the texts of a row (for None: the header).
+
+    Raises Refusal 400 for what the bulk API does not query."""
+    parsed = parse(text)
+    search = _Search(org, parsed, deleted)
+    if any(item.function for item in parsed.items) or parsed.offset:
+        raise Refusal(400, "FUNCTIONALITY_NOT_ENABLED", "Aggregates, FIELDS() and OFFSET are not supported in Bulk Query")
+    places = [place for _, place in search.places() if place]
+    if any(place.field.type == "address" for place in places):
+        raise Refusal(400, "FUNCTIONALITY_NOT_ENABLED", "Selecting compound data not supported in Bulk Query")
+    readers = [(place.field.type, place.reader(org.records)) for place in places]
+
+    def row(record: Record | None) -> list[str]:
+        if record is None:
+            return [_name(place) for place in places]
+        return [_text(kind, read(record)) for kind, read in readers]
+
+    return search.kind.name, [record["Id"] for record in search.records()], row
+
+
+def _text(kind: str, value: Any) -> str:
+    """As a bulk query's file has it: instants end in Z, money and numbers always have a point, great ones an exponent."""
+    if value is None:
+        return ""
+    if kind == "boolean":
+        return str(value).lower()
+    if kind == "datetime":
+        return str(value).replace("+0000", "Z")
+    if kind in ("double", "currency"):
+        number = float(value)
+        if abs(number) < 10_000_000:
+            return repr(number)
+        sign, digits, exponent = Decimal(repr(number)).as_tuple()
+        text = "".join(map(str, digits)).rstrip("0")
+        power = len(digits) + int(exponent) - 1
+        return f"{'-' if sign else ''}{text[0]}.{text[1:] or '0'}E{power}"
+    return str(value)
 
 
 def next_page(org: Org, base: str, locator: str) -> dict[str, Any]:

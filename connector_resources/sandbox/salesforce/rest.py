@@ -6,11 +6,12 @@ Follows the REST API Developer Guide; versions as Salesforce retires them ("API 
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from connector_resources.sandbox.salesforce import changes, composite, ids, query, soap, writes
+from connector_resources.sandbox.salesforce import changes, composite, ids, query, soap, subrequests, writes
+from connector_resources.sandbox.salesforce.exchange import Answer, Call
+from connector_resources.sandbox.salesforce.jobs import Jobs
 from connector_resources.sandbox.salesforce.oauth import Authority, TokenRefusal
 from connector_resources.sandbox.salesforce.org import Org
 from connector_resources.sandbox.salesforce.paths import Place, locate
@@ -21,37 +22,13 @@ OLDEST, NEWEST = 31, 67
 LONGEST_URI = 16_384  # bytes that the real one takes in a request line
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request. `base`: the URL under which the org was reached; header names are lower case; path and query as sent."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
-    base: str
-
-    @property
-    def params(self) -> dict[str, str]:
-        return dict(parse_qsl(self.query, keep_blank_values=True))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`body`: JSON-able, text (XML), or None for no content."""
-
-    status: int
-    body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 class Rest:
     """Answers calls from one org."""
 
     def __init__(self, org: Org, authority: Authority) -> None:
         self.org = org
         self.authority = authority
+        self.jobs = Jobs(org)
         name, rest = r"([A-Za-z]\w*)", r"([^/]+)"
         row = rf"sobjects/{name}/{rest}"
         self.routes: list[tuple[str, str, Callable[..., Answer]]] = [
@@ -76,6 +53,15 @@ class Rest:
             ("PATCH", f"composite/sobjects/{name}/{name}", self.upsert_many),
             ("GET", f"composite/sobjects/{name}", self.retrieve_many),
             ("POST", f"composite/sobjects/{name}", self.retrieve_many),
+            ("POST", "composite", self.composite),
+            ("POST", "jobs/(ingest|query)", self.create_job),
+            ("GET", "jobs/(ingest|query)", self.list_jobs),
+            ("GET", f"jobs/(ingest|query)/{rest}", self.job),
+            ("PATCH", f"jobs/(ingest|query)/{rest}", self.change_job),
+            ("DELETE", f"jobs/(ingest|query)/{rest}", self.delete_job),
+            ("PUT", f"jobs/ingest/{rest}/batches", self.upload),
+            ("GET", f"jobs/ingest/{rest}/((?i:successfulresults|failedresults|unprocessedrecords))", self.job_file),
+            ("GET", f"jobs/query/{rest}/results", self.job_results),
         ]
 
     def answer(self, call: Call) -> Answer:
@@ -208,11 +194,13 @@ class Rest:
 
     def retrieve_many(self, call: Call, version: str, name: str) -> Answer:
         if call.method == "POST":
-            body = _json(call)
+            body = call.json()
             wanted, fields = body.get("ids", []), body.get("fields", [])
         else:
             wanted, fields = (call.params.get(key, "").split(",") for key in ("ids", "fields"))
         kind = self.org.kind(name)
+        if len(wanted) > composite.RETRIEVED:
+            raise Refusal(400, "EXCEEDED_ID_LIMIT", f"record limit reached. cannot retrieve more than {composite.RETRIEVED}")
         render = query.renderer(self.org, kind, [locate(self.org, kind, one) for one in fields], version)
         table = self.org.records[kind.name]
         found = [table.get(ids.normal(id_) or "") for id_ in wanted]
@@ -237,12 +225,12 @@ class Rest:
 
     def create(self, call: Call, version: str, name: str) -> Answer:
         kind = self.org.kind(name)
-        id_ = writes.create(self.org, kind, _json(call))
+        id_ = writes.create(self.org, kind, call.json())
         where = {"Location": f"{version}/sobjects/{kind.name}/{id_}"}
         return Answer(201, {"id": id_, "success": True, "errors": []}, where)
 
     def update(self, call: Call, _: str, name: str, id_: str) -> Answer:
-        writes.update(self.org, self.org.kind(name), id_, _json(call))
+        writes.update(self.org, self.org.kind(name), id_, call.json())
         return Answer(204)
 
     def delete(self, _: Call, __: str, name: str, id_: str) -> Answer:
@@ -258,23 +246,66 @@ class Rest:
 
     def upsert(self, call: Call, version: str, name: str, field_name: str, value: str) -> Answer:
         try:
-            id_, created = writes.upsert(self.org, self.org.kind(name), field_name, value, _json(call))
+            id_, created = writes.upsert(self.org, self.org.kind(name), field_name, value, call.json())
         except writes.Ambiguous as several:
             return _choices(version, name, several)
         return Answer(201 if created else 200, {"id": id_, "success": True, "errors": [], "created": created})
 
     def create_many(self, call: Call, _: str) -> Answer:
-        return Answer(200, composite.create(self.org, _json(call)))
+        return Answer(200, composite.create(self.org, call.json()))
 
     def update_many(self, call: Call, _: str) -> Answer:
-        return Answer(200, composite.update(self.org, _json(call)))
+        return Answer(200, composite.update(self.org, call.json()))
 
     def upsert_many(self, call: Call, _: str, name: str, field_name: str) -> Answer:
-        return Answer(200, composite.upsert(self.org, self.org.kind(name), field_name, _json(call)))
+        return Answer(200, composite.upsert(self.org, self.org.kind(name), field_name, call.json()))
 
     def delete_many(self, call: Call, _: str) -> Answer:
         all_or_none = call.params.get("allOrNone", "false").lower() == "true"
         return Answer(200, composite.delete(self.org, call.params.get("ids", "").split(","), all_or_none))
+
+    def composite(self, call: Call, _: str) -> Answer:
+        def run(method: str, url: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any, Mapping[str, str]]:
+            path, _, question = url.partition("?")
+            match = re.fullmatch(r"/services/data/(v\d+\.0)/(.*)", path.rstrip("/"))
+            if match is None or match[2] == "composite":
+                raise Refusal(400, "INVALID_INPUT", f"The url of a subrequest must lead to a resource of this API: {url}")
+            content = b"" if body is None else json.dumps(body).encode()
+            names = {name.lower(): value for name, value in headers.items()}
+            inner = Call(method, path, question, {**call.headers, **names}, content, call.base)
+            answer = self._routed(inner, f"/services/data/{match[1]}", match[2])
+            return answer.status, answer.body, answer.headers
+
+        return Answer(200, subrequests.answered(self.org, call.json(), run))
+
+    # Bulk API 2.0
+
+    def create_job(self, call: Call, version: str, which: str) -> Answer:
+        return Answer(200, self.jobs.create(which, call.json(), version.rpartition("v")[2]))
+
+    def list_jobs(self, _: Call, __: str, which: str) -> Answer:
+        return Answer(200, self.jobs.listed(which))
+
+    def job(self, _: Call, __: str, which: str, id_: str) -> Answer:
+        return Answer(200, self.jobs.told(which, id_))
+
+    def change_job(self, call: Call, _: str, which: str, id_: str) -> Answer:
+        return Answer(200, self.jobs.set_state(which, id_, call.json().get("state")))
+
+    def delete_job(self, _: Call, __: str, which: str, id_: str) -> Answer:
+        self.jobs.delete(which, id_)
+        return Answer(204)
+
+    def upload(self, call: Call, _: str, id_: str) -> Answer:
+        self.jobs.upload(id_, call.body, call.headers.get("content-type", ""))
+        return Answer(201)
+
+    def job_file(self, _: Call, __: str, id_: str, which: str) -> Answer:
+        return Answer(200, self.jobs.file(id_, which))
+
+    def job_results(self, call: Call, _: str, id_: str) -> Answer:
+        content, headers = self.jobs.page(id_, call.params)
+        return Answer(200, content, headers)
 
 
 def _version(number: int) -> dict[str, str]:
@@ -283,17 +314,3 @@ def _version(number: int) -> dict[str, str]:
 
 def _choices(version: str, name: str, several: writes.Ambiguous) -> Answer:
     return Answer(300, [f"{version}/sobjects/{name}/{id_}" for id_ in several.ids])
-
-
-def _json(call: Call) -> dict[str, Any]:
-    try:
-        body = json.loads(call.body)
-    except ValueError as problem:
-        line, column = getattr(problem, "lineno", 1), getattr(problem, "colno", 1)
-        message = f"Unexpected character or end of input at [line:{line}, column:{column}]"
-        raise Refusal(400, "JSON_PARSER_ERROR", message) from None
-    if not isinstance(body, dict):
-        raise Refusal(
-            400, "JSON_PARSER_ERROR", "The HTTP entity body is required to be one JSON structure at [line:1, column:1]"
-        )
-    return body

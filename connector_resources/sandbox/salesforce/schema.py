@@ -47,7 +47,8 @@ ADDRESS_PARTS = tuple(part for part, _ in _ADDRESS)
 
 @dataclass(frozen=True)
 class SField:
-    """One field. `computed` and `system` ones are set by the org alone; a `system` one is never null."""
+    """One field. `computed` and `system` ones are set by the org alone; a `system` one is never null. `unique` counts for
+    `external` ones; a `fixed` one can be set by a create alone."""
 
     name: str
     type: str
@@ -61,6 +62,8 @@ class SField:
     writable: bool = True
     system: bool = False
     external: bool = False
+    unique: bool = True
+    fixed: bool = False
     lookup: bool = False
     name_field: bool = False
     to: str | None = None
@@ -128,8 +131,8 @@ class SField:
             "soapType": _SOAP.get(self.type, "xsd:string"),
             "sortable": self.filterable,
             "type": self.type,
-            "unique": self.external,
-            "updateable": self.writable,
+            "unique": self.external and self.unique,
+            "updateable": self.writable and not self.fixed,
         }
 
 
@@ -181,7 +184,7 @@ def load_schema() -> dict[str, SObjectType]:
         merged = {"Id": {"type": "id", "label": f"{raw['label']} ID"}}
         merged |= document["common"] | raw["fields"] | document["audit"]
         readonly = raw.get("readonly", False)
-        if readonly:
+        if readonly or raw.get("unowned"):
             merged.pop("OwnerId")
         fields = {field.name: field for key, spec in merged.items() for field in _fields(key, spec, readonly)}
         children = tuple(Child(**child) for child in raw.get("children", []))

@@ -16,6 +16,7 @@ from faker import Faker
 from connector_resources.sandbox.salesforce.ids import record_id
 from connector_resources.sandbox.salesforce.records import Record, instant_text
 from connector_resources.sandbox.salesforce.schema import SObjectType
+from connector_resources.sandbox.salesforce.seed_trade import Trade
 
 REFERENCE = datetime(2026, 6, 1, tzinfo=UTC)  # seeded records were last changed before this instant
 _POOL = 120  # words of a kind and country; fewer for a small org, which is then made faster
@@ -98,11 +99,14 @@ class Seed:
         self.parents = list(self.accounts.values())
         self.contacts = self._table("Contact", (self._contact(number) for number in range(1, contacts + 1)))
         self.organization = self._table("Organization", iter([_organization()]))
+        self.trade = Trade(self.chance, self.accounts, self.owners)
+        self.traded = {sobject: self._table(sobject, rows) for sobject, rows in self.trade.tables()}
 
     def tables(self) -> dict[str, dict[str, Record]]:
         return {
             "Account": self.accounts,
             "Contact": self.contacts,
+            **self.traded,
             "User": self.users,
             "Organization": self.organization,
         }

@@ -9,22 +9,35 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from connector_resources.sandbox.salesforce import ids
+from connector_resources.sandbox.salesforce import derived, ids
 from connector_resources.sandbox.salesforce.org import Org
+from connector_resources.sandbox.salesforce.paths import relation
 from connector_resources.sandbox.salesforce.records import Record, instant_of, instant_text
 from connector_resources.sandbox.salesforce.refusal import Refusal, not_found
 from connector_resources.sandbox.salesforce.schema import SField, SObjectType
+
+_MESSAGES = {
+    "UNABLE_TO_LOCK_ROW": "unable to obtain exclusive access to this record or 1 records",
+    "DUPLICATES_DETECTED": "Use one of these records?",
+    "REQUIRED_FIELD_MISSING": "Required fields are missing: [{field}]",
+    "STRING_TOO_LONG": "{field}: data value too large",
+    "DUPLICATE_VALUE": "duplicate value found: {field} duplicates value on record with id: <unknown>",
+    "FIELD_CUSTOM_VALIDATION_EXCEPTION": "{field} breaks a rule of this org",
+}
+_NAMING = ("REQUIRED_FIELD_MISSING", "STRING_TOO_LONG", "FIELD_CUSTOM_VALIDATION_EXCEPTION")  # these name the field
 
 
 def create(org: Org, kind: SObjectType, body: Mapping[str, Any]) -> str:
     """The new record's id. Raises Refusal 400."""
     with org.lock:
         _check_writable_type(kind)
-        values = _checked(org, kind, body, None)
+        values = stored(org, kind, body, None)
+        _admit(org, kind, values, values)
         missing = [field.name for field in org.fields(kind).values() if field.required and values.get(field.name) is None]
         if missing:
             raise Refusal(400, "REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
-        return org.insert(kind.name, [values])[0]
+        derived.check(org, kind, values)
+        return org.insert(kind.name, [values | derived.values(org, kind, values)])[0]
 
 
 def update(org: Org, kind: SObjectType, id_: str, body: Mapping[str, Any]) -> None:
@@ -32,14 +45,19 @@ def update(org: Org, kind: SObjectType, id_: str, body: Mapping[str, Any]) -> No
     with org.lock:
         _check_writable_type(kind)
         record = live(org, kind, id_)
-        org.update(kind.name, {record["Id"]: _checked(org, kind, body, record["Id"])})
+        values = stored(org, kind, body, record["Id"])
+        _admit(org, kind, record, record | values)
+        changed = values | derived.values(org, kind, {name: v for name, v in (record | values).items() if v is not None})
+        org.update(kind.name, {record["Id"]: changed})
 
 
 def delete(org: Org, kind: SObjectType, id_: str) -> None:
     """Raises Refusal 404, also for a record that is deleted already."""
     with org.lock:
         _check_writable_type(kind)
-        org.delete(kind.name, [live(org, kind, id_)["Id"]])
+        record = live(org, kind, id_)
+        _admit(org, kind, record, record)
+        org.delete(kind.name, [record["Id"]])
 
 
 def upsert(org: Org, kind: SObjectType, field_name: str, value: str, body: Mapping[str, Any]) -> tuple[str, bool]:
@@ -78,9 +96,9 @@ def key_field(org: Org, kind: SObjectType, name: str) -> SField:
 
 def with_value(org: Org, kind: SObjectType, field: SField, value: str) -> Record | None:
     """The live record whose field has this value, compared without case. Raises Ambiguous."""
-    wanted, name = value.casefold(), field.name
-    table = org.records[kind.name].values()
-    found = [r for r in table if (v := r.get(name)) is not None and v.casefold() == wanted and not r.get("IsDeleted")]
+    wanted, name, table = value.casefold(), field.name, org.records[kind.name]
+    candidates = [table[id_] for id_ in org.index.candidates(org.records, kind.name, name, value) if id_ in table]
+    found = [r for r in candidates if (v := r.get(name)) is not None and v.casefold() == wanted and not r.get("IsDeleted")]
     if len(found) > 1:
         raise Ambiguous([record["Id"] for record in found])
     return found[0] if found else None
@@ -102,34 +120,66 @@ def _check_writable_type(kind: SObjectType) -> None:
         raise Refusal(400, "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", message, [])
 
 
-def _checked(org: Org, kind: SObjectType, body: Mapping[str, Any], own_id: str | None) -> Record:
-    """The body's values in the form in which they are stored."""
+def stored(org: Org, kind: SObjectType, body: Mapping[str, Any], own_id: str | None) -> Record:
+    """The body's values in the form in which they are stored. Raises Refusal 400."""
     known = {name.lower(): field for name, field in org.fields(kind).items()}
     values: Record = {}
     for name, value in body.items():
         if name == "attributes":
             continue
         field = known.get(name.lower())
+        if field is None and (step := relation(org, kind, name)) and isinstance(value, dict):
+            field, value = known[step.field.lower()], _parent(org, step.kind, name, value)
         if field is None:
             raise Refusal(400, "INVALID_FIELD", f"No such column '{name}' on sobject of type {kind.name}")
-        if not field.writable:
+        if not field.writable or (field.fixed and own_id is not None):
             message = (
                 f"Unable to create/update fields: {field.name}. Please check the security settings of this field and verify "
                 "that it is read/write for your profile or permission set."
             )
             raise Refusal(400, "INVALID_FIELD_FOR_INSERT_UPDATE", message, [field.name])
-        values[field.name] = stored = _stored(org, field, value)
-        if stored is None and field.required:
+        values[field.name] = kept = _stored(org, field, value)
+        if kept is None and field.required:
             raise Refusal(400, "REQUIRED_FIELD_MISSING", f"Required fields are missing: [{field.name}]", [field.name])
-        if field.external and stored is not None:
-            _check_unique(org, kind, field, stored, own_id)
+        if field.external and field.unique and kept is not None:
+            _check_unique(org, kind, field, kept, own_id)
     return values
 
 
+def _parent(org: Org, kind: SObjectType, name: str, key: Mapping[str, Any]) -> str:
+    """The id of the parent that a nested {external id field: value} names."""
+    given = {field: value for field, value in key.items() if field not in ("attributes", "type")}
+    if len(given) != 1:
+        raise Refusal(400, "INVALID_FIELD", f"{name}: a parent is named by one external id field")
+    [(field, value)] = given.items()
+    found = with_value(org, kind, key_field(org, kind, field), str(value))
+    if found is None:
+        message = f"Foreign key external ID: {value} not found for field {field} in entity {kind.name}"
+        raise Refusal(400, "INVALID_FIELD", message, [])
+    id_: str = found["Id"]
+    return id_
+
+
+def _admit(org: Org, kind: SObjectType, before: Record, after: Record) -> None:
+    """Locks the record and its parents, before and after. Raises Refusal when somebody else has them, or a fault says no."""
+    fault = org.refusing(kind.name, after) or org.refusing(kind.name, before)
+    if fault is not None:
+        message = fault.body or _MESSAGES.get(fault.code, "The record is refused.").format(field=fault.field)
+        raise Refusal(400, fault.code, message, [fault.field] if fault.code in _NAMING else [])
+    parents = [name for name, field in kind.fields.items() if field.to not in (None, "User")]
+    wanted = {record[name] for record in (before, after) for name in ("Id", *parents) if record.get(name)}
+    if held := org.locks.take(wanted):
+        raise Refusal(400, "UNABLE_TO_LOCK_ROW", f"{_MESSAGES['UNABLE_TO_LOCK_ROW']}: {held}", [])
+
+
 def _check_unique(org: Org, kind: SObjectType, field: SField, value: str, own_id: str | None) -> None:
-    found = with_value(org, kind, field, value)
-    if found is not None and found["Id"] != own_id:
-        message = f"duplicate value found: {field.name} duplicates value on record with id: {found['Id'][:15]}"
+    try:
+        found = with_value(org, kind, field, value)
+        other = None if found is None else str(found["Id"])
+    except Ambiguous as several:
+        other = several.ids[0]
+    if other not in (None, own_id):
+        message = f"duplicate value found: {field.name} duplicates value on record with id: {str(other)[:15]}"
         raise Refusal(400, "DUPLICATE_VALUE", message, [])
 
 

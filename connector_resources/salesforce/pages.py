@@ -1,0 +1,239 @@
+"""Answers with records, JSON or CSV, as pages of typed columns.
+
+Numbers go from their digits straight to decimals; nothing is guessed, everything follows the entity's description. Arrow reads
+pages of JSON without a Python object for each record; where it finds something odd, the careful way reads them again, and says
+what is wrong.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from connector_resources.contract import Entity, Field, FieldType, Page
+from connector_resources.errors import ContractError
+from connector_resources.frames import arrow_type, page
+from connector_resources.http import Answer
+from connector_resources.salesforce import soql
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DELETED, MASTER = "IsDeleted", "MasterRecordId"
+_PLACES = 18  # decimals that are read quickly: more than the scale of a field, since formulas have more
+_BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its longest record is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a read asks for: each path with its field, and the paths of the marks that the entity has."""
+
+    entity: Entity
+    fields: Mapping[str, Field]
+    marks: tuple[str, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        return list(dict.fromkeys((self.entity.key, *self.marks, *self.fields)))
+
+    def query(self, where: str = "", ordered: bool = True) -> str:
+        order = [name for name in (self.entity.modified, self.entity.key) if name] if ordered else []
+        return soql.select(self.entity.name, self.paths, where, order)
+
+    def field(self, path: str) -> Field | None:
+        return self.fields.get(path) or self.entity.field(path)
+
+
+def from_json(plan: Plan, answer: Answer) -> tuple[Page, str | None]:
+    """The page that a query answers, and the path of the next one. Raises ContractError naming what is wrong with it."""
+    found = quick(plan, answer.content)
+    if found is not None:
+        return found
+    body = answer.json()
+    records, more = (body.get("records"), body.get("nextRecordsUrl")) if isinstance(body, dict) else (None, None)
+    if not isinstance(records, list):
+        raise ContractError("Salesforce answered a query without a list of records.")
+    columns = {path: _values(plan.entity.name, path, records) for path in plan.paths}
+    return _page(plan, columns), more
+
+
+def from_csv(plan: Plan, content: bytes) -> Page:
+    """The page in a file of a bulk query's results. Raises ContractError naming what is wrong with it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    texts = csv.ConvertOptions(
+        column_types=dict.fromkeys(plan.paths, pa.string()),
+        include_columns=plan.paths,
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=True,
+    )
+    reading = csv.ReadOptions(use_threads=False, block_size=max(len(content), 1))
+    parsing = csv.ParseOptions(newlines_in_values=True)
+    try:
+        table = csv.read_csv(pa.BufferReader(content), reading, parsing, texts).combine_chunks()
+    except pa.ArrowException:
+        raise ContractError(
+            f"Salesforce answered a bulk query over {plan.entity.name} with a file that has other columns, or is no CSV."
+        ) from None
+    columns: dict[str, Any] = {path: _one(table[path]) for path in plan.paths}
+    if plan.entity.modified:  # the same token as in JSON
+        stamps = columns[plan.entity.modified]
+        columns[plan.entity.modified] = pc.replace_substring_regex(stamps, "Z$", "+0000")
+    return _page(plan, columns)
+
+
+def _page(plan: Plan, columns: Mapping[str, Any]) -> Page:
+    """`columns`: path → values as they came, Arrow or not. Raises ContractError naming one that is not of its type."""
+    import pyarrow as pa
+
+    entity, empty = plan.entity, pa.nulls(0)
+
+    def typed(path: str) -> "pa.Array | None":
+        field = plan.field(path)
+        return None if field is None or path not in columns else _typed(entity.name, path, field, columns[path])
+
+    def mark(path: str | None) -> "pa.Array | None":
+        return typed(path) if path in plan.marks and path is not None else None
+
+    ids = typed(entity.key)
+    stamps = columns.get(entity.modified or "")
+    unknown = pa.nulls(len(ids if ids is not None else empty), pa.string())
+    modified = mark(entity.modified)
+    return page(
+        ids if ids is not None else empty,
+        {path: (arrow_type(field), _typed(entity.name, path, field, columns[path])) for path, field in plan.fields.items()},
+        version=unknown if stamps is None else stamps if isinstance(stamps, pa.Array) else pa.array(stamps, pa.string()),
+        modified=unknown.cast(pa.timestamp("us", "UTC")) if modified is None else modified,
+        deleted=mark(DELETED),
+        merged_into=mark(MASTER),
+    )
+
+
+def quick(plan: Plan, content: bytes) -> tuple[Page, str | None] | None:
+    """As `from_json`, by way of Arrow's reader; None where the page is not as it always is."""
+    import pyarrow as pa
+    from pyarrow import json
+
+    start, end = content.find(b'"records":[{"attributes":'), content.rfind(b"}]")
+    if start < 0 or end < start:
+        return None
+    start += len(b'"records":[')
+    try:
+        envelope = orjson.loads(content[:start] + content[end + 1 :])
+        # no quote inside a text is without a backslash before it, so this stands between two records and nowhere else
+        lines = content[start : end + 1].replace(b'},{"attributes":', b'}\n{"attributes":')
+        options = json.ParseOptions(_schema(plan), unexpected_field_behavior="ignore")
+        table = json.read_json(pa.BufferReader(lines), json.ReadOptions(use_threads=False, block_size=_BLOCK), options)
+        columns = {path: _reached(table, path) for path in plan.paths}
+        if any(_odd(plan, path, values, content) for path, values in columns.items()):
+            return None
+        return _page(plan, columns), envelope.get("nextRecordsUrl")
+    except (orjson.JSONDecodeError, AttributeError, pa.ArrowException, ContractError):
+        return None
+
+
+def _schema(plan: Plan) -> "pa.Schema":
+    """How Arrow reads each path: numbers as decimals of their digits, dates and instants as texts."""
+    import pyarrow as pa
+
+    def kind(field: Field | None) -> pa.DataType:
+        known = {
+            FieldType.BOOLEAN: pa.bool_(),
+            FieldType.INTEGER: pa.decimal128(38, 0),
+            FieldType.DECIMAL: pa.decimal128(38, _PLACES),
+        }
+        return known.get(field.type, pa.string()) if field is not None else pa.string()
+
+    tree: dict[str, Any] = {}
+    for path in plan.paths:
+        *parents, name = path.split(".")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = kind(plan.field(path))
+
+    def struct(branch: Mapping[str, Any]) -> list[pa.Field]:
+        return [pa.field(name, pa.struct(struct(one)) if isinstance(one, dict) else one) for name, one in branch.items()]
+
+    return pa.schema(struct(tree))
+
+
+def _reached(table: "pa.Table", path: str) -> "pa.Array":
+    """The column at the end of a path; null where a parent is missing."""
+    import pyarrow.compute as pc
+
+    first, *rest = path.split(".")
+    column = _one(table[first])
+    return pc.struct_field(column, rest) if rest else column
+
+
+def _odd(plan: Plan, path: str, values: "pa.Array", content: bytes) -> bool:
+    """Whether a field may be missing from the records, or is a text where it should be a number: Arrow takes both."""
+    first, _, _ = path.partition(".")
+    field = plan.field(path)
+    number = field is not None and field.type in (FieldType.DECIMAL, FieldType.INTEGER)
+    if number and f'"{path.rpartition(".")[2]}":"'.encode() in content:
+        return True
+    return values.null_count == len(values) and f'"{first}":'.encode() not in content
+
+
+def _one(column: "pa.ChunkedArray") -> "pa.Array":
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _values(entity: str, path: str, records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """One field of every record; null where a parent on the way is missing."""
+    *parents, name = path.split(".")
+    try:
+        rows: Sequence[Any] = records
+        for parent in parents:
+            rows = [row and row[parent] for row in rows]
+        return [row and row[name] for row in rows] if parents else list(map(itemgetter(name), rows))
+    except (KeyError, TypeError):
+        raise ContractError(f"Salesforce left the field {path} of {entity} out of its answer.") from None
+
+
+def _typed(entity: str, path: str, field: Field, values: "Sequence[Any] | pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    kind = arrow_type(field)
+    try:
+        if isinstance(values, pa.Array) and values.type == kind:
+            return values
+        if field.type in (FieldType.DATE, FieldType.INSTANT):
+            return pa.array(values, pa.string()).cast(kind)
+        if field.type is FieldType.DECIMAL:
+            return _decimals(values, kind)
+        if field.type is FieldType.INTEGER:  # by way of a decimal: Arrow cuts 1.5 down to an integer without a word
+            return _decimal(values, pa.decimal128(38, 0)).cast(kind)
+        return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        raise ContractError(
+            f"Salesforce sends a value of {entity}.{path} that is no {field.type.value}, which its description promises."
+        ) from None
+
+
+def _decimals(values: "Sequence[Any] | pa.Array", kind: "pa.DataType") -> "pa.Array":
+    """Numbers at the field's scale. Salesforce computes formulas to more digits than it describes: those are rounded."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return _decimal(values, kind)
+    except pa.ArrowInvalid:  # more digits than the scale; a float would have lost some already
+        exact = _decimal(values, pa.decimal256(76, 38))
+        return pc.round(exact, kind.scale, round_mode="half_to_even").cast(kind)
+
+
+def _decimal(values: "Sequence[Any] | pa.Array", kind: "pa.DataType") -> "pa.Array":
+    import pyarrow as pa
+
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)

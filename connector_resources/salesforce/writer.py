@@ -1,0 +1,295 @@
+"""Records through sObject Collections ("Using Composite Resources" of the REST API Developer Guide).
+
+One composite call writes up to 200 records, reads back what versions they have got, and reads the versions of those that the
+lane writes next; nothing of it is ever sent twice by itself. Salesforce has no conditional write: reading the version directly
+before narrows the time in which somebody else's change could be overwritten, to about one call, and does not close it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import orjson
+
+from connector_resources.contract import Changes, Outcome
+from connector_resources.errors import AnswerLost, ContractError, IntegrationError, SystemUnavailable
+from connector_resources.http import Answer
+from connector_resources.salesforce import soql
+from connector_resources.salesforce.api import Api
+from connector_resources.salesforce.describe import Description
+from connector_resources.salesforce.errors import salesforce_error
+from connector_resources.salesforce.lanes import Row, calls, lanes
+from connector_resources.salesforce.refusals import GONE, LOCKED, sentence
+from connector_resources.salesforce.rows import locking, rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RETRIEVED = 2_000  # records that one retrieve reads at most
+_LONGEST_QUESTION = 12_000  # characters of a query inside a composite call
+_LOCK_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try of what was locked
+_WHO, _DELETED = "LastModifiedById", "IsDeleted"
+
+
+@dataclass
+class Result:
+    """What became of one change."""
+
+    outcome: Outcome
+    id: str | None
+    version: str | None = None
+    message: str = ""
+
+
+class Writing:
+    """Writes the changes of one entity, `concurrency` calls at a time."""
+
+    def __init__(self, api: Api, described: Description, changes: Changes, concurrency: int) -> None:
+        self.api = api
+        self.described = described
+        self.entity = described.entity
+        self.changes = changes
+        self.concurrency = concurrency
+        self.rows = rows(described, changes)
+        self.results: dict[int, Result] = {}
+        self.current: dict[str, Mapping[str, Any]] = {}  # what is known of records, by the first 15 characters of their ids
+        self.locked: list[Row] = []
+        self.halted: IntegrationError | None = None
+        self.fields = [name for name in (self.entity.key, self.entity.modified, _WHO) if name and self.entity.field(name)]
+
+    def outcomes(self) -> "pd.DataFrame":
+        """See Connector.write. What concerns all records (not signed in, no calls left) is raised if nothing was written yet;
+        else the records that were not sent are ABSENT, with its sentence."""
+        self._refuse_twins()
+        known = [row for row in self.rows if row.action != "create"]
+        self._look([str(row.id) for row in known], [*self.fields, *locking(self.described)])
+        for row in known:
+            parents = self.current.get(str(row.id)[:15]) or {}
+            row.locks |= {str(parents[name])[:15] for name in locking(self.described) if parents.get(name)}
+        for action in ("create", "update", "delete"):
+            self._write([row for row in self.rows if row.action == action and row.at not in self.results])
+        if self.halted and not any(one.outcome in (Outcome.DONE, Outcome.UNKNOWN) for one in self.results.values()):
+            raise self.halted
+        return self._frame()
+
+    def _refuse_twins(self) -> None:
+        """Two new records with one key would become one record."""
+        seen: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.key:
+                seen.setdefault(row.key.casefold(), []).append(row)
+        for twins in seen.values():
+            for row in twins if len(twins) > 1 else []:
+                message = f"{len(twins)} records of this run have the same {self.entity.upsert_key}: correct it in the ERP."
+                self.results[row.at] = Result(Outcome.REFUSED, None, message=message)
+
+    def _write(self, todo: Sequence[Row]) -> None:
+        """One action's rows: side by side in lanes, then what was locked by itself, a few times."""
+        side_by_side = lanes(todo, self.concurrency)
+        if len(side_by_side) > 1:
+            with ThreadPoolExecutor(len(side_by_side), thread_name_prefix="salesforce") as threads:
+                list(threads.map(self._lane, side_by_side))
+        elif side_by_side:
+            self._lane(side_by_side[0])
+        for wait in _LOCK_WAITS:
+            if not self.locked or self.halted:
+                break
+            self.api.http.sleep(wait)
+            again, self.locked = sorted(self.locked, key=lambda row: row.at), []
+            self._forget(again)
+            self._lane(again)
+        for row in self.locked:
+            self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, LOCKED))
+        self.locked = []
+
+    def _lane(self, lane: Sequence[Row]) -> None:
+        """Call by call, until one fails for a reason that concerns all."""
+        batches = list(calls(lane))
+        for number, batch in enumerate(batches):
+            if self.halted:
+                return
+            try:
+                unmoved = self._unmoved(batch)
+                if unmoved:
+                    self._call(unmoved, batches[number + 1] if number + 1 < len(batches) else [])
+            except IntegrationError as problem:
+                self.halted = problem
+
+    def _unmoved(self, batch: Sequence[Row]) -> list[Row]:
+        """Without the rows whose record somebody else has changed or deleted, and those that have nothing to write."""
+        unread = [str(row.id) for row in batch if row.action != "create" and str(row.id)[:15] not in self.current]
+        self._look(unread, self.fields)
+        left = []
+        for row in batch:
+            record = self.current.get(str(row.id)[:15], {}) if row.action != "create" else {}
+            version = record.get(self.entity.modified or "")
+            if row.action != "create" and (not record or record.get(_DELETED)):
+                self.results[row.at] = self._gone(row)
+            elif row.version is not None and version is not None and version != row.version:
+                message = f"The {self.entity.name} was changed in Salesforce since it was read."
+                self.results[row.at] = Result(Outcome.MOVED, row.id, message=message)
+            elif row.empty:
+                self.results[row.at] = Result(Outcome.DONE, row.id, version)
+            else:
+                left.append(row)
+        return left
+
+    def _call(self, batch: Sequence[Row], following: Sequence[Row]) -> None:
+        """Write a batch. Raises what concerns all that is left to write; what this batch may have done is noted before."""
+        requests = [self._request(batch), *self._questions(batch, following)]
+        self._forget([*batch, *following])
+        try:
+            body = orjson.dumps({"allOrNone": False, "compositeRequest": requests})
+            parts = _parts(self.api.send("POST", "composite", body))
+            if problem := salesforce_error(parts["write"]):
+                raise problem
+        except (AnswerLost, SystemUnavailable) as problem:
+            self._unknown(batch, str(problem))
+            if isinstance(problem, AnswerLost):
+                return  # this call alone; the lane goes on
+            raise
+        try:
+            results = _results(parts["write"], len(batch))
+        except ContractError as problem:
+            self._unknown(batch, str(problem))
+            raise
+        for name in ("after", "next"):
+            if name in parts and parts[name].status < 300:
+                self._learn(_records(parts[name]))
+        self._note(batch, results, asked="after" in parts)
+
+    def _note(self, batch: Sequence[Row], results: Sequence[Mapping[str, Any]], asked: bool) -> None:
+        done = [str(result["id"]) for result in results if result.get("success")]
+        if not asked and done:
+            try:
+                self._look(done, self.fields)
+            except IntegrationError:  # what was done is done; only its version stays unknown
+                self.current.clear()
+        for row, result in zip(batch, results, strict=True):
+            if result.get("success"):
+                id_ = str(result["id"])
+                self.results[row.at] = Result(Outcome.DONE, id_, self._version(id_))
+                continue
+            code, fields = _reason(result)
+            gone = row.action != "create" and self.current.get(str(row.id)[:15], {}).get(_DELETED, code == "NOT_FOUND")
+            if code == LOCKED:
+                self.locked.append(row)
+            elif code in GONE and gone:
+                self.results[row.at] = self._gone(row)
+            else:
+                self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, code, fields))
+
+    def _gone(self, row: Row) -> Result:
+        return Result(Outcome.MOVED, row.id, message=f"The {self.entity.name} is gone from Salesforce.")
+
+    def _version(self, id_: str) -> str | None:
+        """The version that our write left; null when somebody else wrote after us."""
+        record = self.current.get(id_[:15], {})
+        version = record.get(self.entity.modified or "")
+        ours = record.get(_WHO) in (None, self.api.user)
+        return str(version) if version is not None and ours else None
+
+    def _request(self, batch: Sequence[Row]) -> dict[str, Any]:
+        action, path = batch[0].action, "composite/sobjects"
+        if action == "delete":
+            ids = ",".join(str(row.id) for row in batch)
+            return _subrequest("write", "DELETE", self.api.place(f"{path}?allOrNone=false&ids={ids}"))
+        if action == "create" and self.entity.upsert_key:
+            path = f"{path}/{self.entity.name}/{self.entity.upsert_key}"
+        method = "POST" if action == "create" and not self.entity.upsert_key else "PATCH"
+        body = {"allOrNone": False, "records": [row.body for row in batch]}
+        return _subrequest("write", method, self.api.place(path), body)
+
+    def _questions(self, batch: Sequence[Row], following: Sequence[Row]) -> Iterable[dict[str, Any]]:
+        """Queries for what versions these rows have got, and what versions those rows have now."""
+        key, action = self.entity.upsert_key, batch[0].action
+        wheres = {}
+        if action != "create":
+            wheres["after"] = soql.one_of(self.entity.key, [str(row.id)[:15] for row in batch])
+        elif key:
+            wheres["after"] = soql.one_of(key, [str(row.key) for row in batch])
+        if following and action != "create":
+            wheres["next"] = soql.one_of(self.entity.key, [str(row.id)[:15] for row in following])
+        fields = [*self.fields, *([_DELETED] if self.entity.field(_DELETED) else [])]
+        for name, where in wheres.items():
+            question = quote_plus(soql.select(self.entity.name, fields, where)) if len(where) < _LONGEST_QUESTION else ""
+            if 0 < len(question) < _LONGEST_QUESTION:
+                yield _subrequest(name, "GET", self.api.place(f"queryAll?q={question}"))
+
+    def _look(self, ids: Sequence[str], fields: Sequence[str]) -> None:
+        """Learn what these records hold now: nothing, of those that are gone."""
+        for start in range(0, len(ids), RETRIEVED):
+            chunk = ids[start : start + RETRIEVED]
+            body = orjson.dumps({"ids": chunk, "fields": fields})
+            answer = self.api.send("POST", f"composite/sobjects/{self.entity.name}", body, repeatable=True).json()
+            if not isinstance(answer, list) or len(answer) != len(chunk):
+                raise ContractError("Salesforce answered a retrieve without one entry for each record.")
+            self.current |= {id_[:15]: record or {} for id_, record in zip(chunk, answer, strict=True)}
+
+    def _learn(self, records: Iterable[Mapping[str, Any]]) -> None:
+        self.current |= {str(record.get(self.entity.key))[:15]: record for record in records}
+
+    def _forget(self, batch: Iterable[Row]) -> None:
+        for row in batch:
+            self.current.pop(str(row.id)[:15], None)
+
+    def _unknown(self, batch: Sequence[Row], message: str) -> None:
+        for row in batch:
+            self.results[row.at] = Result(Outcome.UNKNOWN, row.id, message=message)
+
+    def _frame(self) -> "pd.DataFrame":
+        unsent = str(self.halted or "")
+        results = [self.results.get(row.at) or Result(Outcome.ABSENT, row.id, message=unsent) for row in self.rows]
+        return frame(self.changes, results)
+
+
+def frame(changes: Changes, results: Sequence[Result]) -> "pd.DataFrame":
+    """Outcomes as Connector.write and Connector.probe return them."""
+    import pandas as pd
+
+    columns = {
+        "outcome": [result.outcome.value for result in results],
+        "id": [result.id for result in results],
+        "version": [result.version for result in results],
+        "message": [result.message for result in results],
+    }
+    return pd.DataFrame(columns, index=changes.steps.index, dtype=object)
+
+
+def _subrequest(name: str, method: str, url: str, body: Any = None) -> dict[str, Any]:
+    request = {"referenceId": name, "method": method, "url": url}
+    return request if body is None else request | {"body": body}
+
+
+def _parts(answer: Answer) -> dict[str, Answer]:
+    """The answers inside a composite answer, by their reference."""
+    try:
+        kind, parts = {"content-type": "application/json"}, {}
+        for one in answer.json()["compositeResponse"]:
+            content = orjson.dumps(one["body"], default=str)
+            parts[str(one["referenceId"])] = Answer(answer.system, answer.path, int(one["httpStatusCode"]), kind, content)
+        return {"write": parts.pop("write"), **parts}
+    except (ContractError, KeyError, TypeError, ValueError):
+        raise AnswerLost("Salesforce answered a composite call in a form that the connector does not know.") from None
+
+
+def _results(answer: Answer, count: int) -> list[Mapping[str, Any]]:
+    results = answer.json()
+    if not isinstance(results, list) or len(results) != count or not all(isinstance(one, dict) for one in results):
+        raise ContractError("Salesforce answered a write without one result for each record.")
+    return results
+
+
+def _records(answer: Answer) -> list[Mapping[str, Any]]:
+    body = answer.json()
+    found = body.get("records") if isinstance(body, dict) else None
+    return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
+
+
+def _reason(result: Mapping[str, Any]) -> tuple[str, Sequence[object]]:
+    errors = result.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    fields = first.get("fields")
+    return str(first.get("statusCode", "")), fields if isinstance(fields, list) else []

@@ -1,0 +1,48 @@
+"""One request, and its answer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from connector_resources.sandbox.salesforce.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request. `base`: the URL under which the org was reached; header names are lower case; path and query as sent."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    base: str
+
+    @property
+    def params(self) -> dict[str, str]:
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+    def json(self) -> dict[str, Any]:
+        """The body. Raises Refusal 400 for anything but a JSON object."""
+        try:
+            body = json.loads(self.body)
+        except ValueError as problem:
+            line, column = getattr(problem, "lineno", 1), getattr(problem, "colno", 1)
+            message = f"Unexpected character or end of input at [line:{line}, column:{column}]"
+            raise Refusal(400, "JSON_PARSER_ERROR", message) from None
+        if not isinstance(body, dict):
+            raise Refusal(
+                400, "JSON_PARSER_ERROR", "The HTTP entity body is required to be one JSON structure at [line:1, column:1]"
+            )
+        return body
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`body`: JSON-able, text (XML), bytes (CSV), or None for no content."""
+
+    status: int
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
