@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Changes, Outcome
+from connector_resources.errors import IntegrationError, SystemUnavailable
 from connector_resources.frames import uuids
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension
 from integration_pipelines.model import Batch, Change, Side, bools
@@ -33,18 +34,20 @@ from integration_pipelines.store.database import Scope
 
 @dataclass(frozen=True)
 class Written:
-    """What became of the writes of a batch: `outcomes` as Connector.write returns them, UNKNOWN only where it stays so."""
+    """What became of the writes of a batch: `outcomes` as Connector.write returns them, UNKNOWN only where it stays so, and
+    ABSENT only where `problem` kept the connector from sending."""
 
-    batch: Batch
     settlement: OutwardSettlement
     outcomes: pd.DataFrame
+    problem: IntegrationError | None = None
 
     def where(self, outcome: Outcome) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
         return np.asarray(self.outcomes["outcome"] == outcome, dtype=bool)
 
 
 def load_round(run: Run, batch: Batch) -> Batch:
-    """Carry out what stands as planned; returns the records that have moved."""
+    """Carry out what stands as planned; returns the records that have moved. Raises what kept the connector from sending the
+    rest, when all that was sent is settled."""
     with run.database.tenant(run.tenant) as scope:
         ready, moved = _still_as_planned(run, scope, batch)
         ready = _contract_holds(run, _without_doubt(run, scope, ready))
@@ -67,19 +70,22 @@ def load_round(run: Run, batch: Batch) -> Batch:
         failures = pd.concat([ready.rejected, refused], ignore_index=True)
         _park(run, scope, failures)
         moved += array(going.records.index).filter(pa.array(written.where(Outcome.MOVED))).to_pylist()
-        seen = {*array(ready.records.index).to_pylist(), *array(failures["record_id"]).to_pylist()} - set(moved)
+        unsent = array(going.records.index).filter(pa.array(written.where(Outcome.ABSENT))).to_pylist()
+        seen = {*array(ready.records.index).to_pylist(), *array(failures["record_id"]).to_pylist()} - {*moved, *unsent}
         rejects.settle(scope, run.config, run.opened, sorted(seen), failures, Side.ERP)
         actions = done.rows["action"]
         numbers = {str(name): int(number) for name, number in actions.value_counts().items()}
         found = Counts(len(actions), len(failures), int(skips.sum()), numbers)
         history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
     run.counts.add(found)
+    if written.problem is not None:
+        raise written.problem
     return replace(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)), rejected=batch.rejected.iloc[:0])
 
 
 def _set_aside(going: Batch, written: Written) -> pd.DataFrame:
     """Rows of the records that the other system refuses, and of those that may or may not have been made."""
-    refused, unknown = written.where(Outcome.REFUSED), written.where(Outcome.UNKNOWN)
+    refused, unknown = written.where(Outcome.REFUSED), written.where(Outcome.UNKNOWN) & (written.problem is None)
     reasons = list(written.outcomes["message"][refused])
     left = going.reject(refused, error_type="validation", message=reasons, rule="external")
     return left.reject(unknown[~refused], error_type="conflict", message=DOUBT, rule="intent").rejected
@@ -99,7 +105,7 @@ def _plan(batch: Batch) -> pd.DataFrame:
 
 def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list[str]]:
     """Lock the links that will be written: what stands as planned, and the ids of the records whose link has moved since.
-    Where it has moved to the very values that the record has, an earlier try of this run did it."""
+    Where it has moved to the very values that the record has, an earlier try did it; what was this run's own is counted."""
     plan, ids = _plan(batch), array(batch.records.index)
     later = bools(array(plan["later"]))
     touched = bools(array(plan["settle"])) | bools(pc.not_equal(array(plan["action"]), Change.SKIP))
@@ -115,10 +121,12 @@ def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list
     buried = bools(pc.equal(array(found["state"]), "deleted")) & batch.deleted
     done = touched & ~same & (seen | buried)
     moved = (touched & ~done & ~same) | later
+    counted = ledger.written_by(scope, run.opened, ids.filter(pa.array(done)).to_pylist())
+    again = np.asarray(batch.records.index.isin(list(counted)), dtype=bool)
     action = pc.if_else(pa.array(done), Change.SKIP.value, array(plan["action"]))
     settle_now = pc.and_(array(plan["settle"]), pa.array(~done))
     planned = plan.assign(action=extension(action), settle=extension(settle_now))
-    return replace(batch, plan=planned).take(~moved), ids.filter(pa.array(moved)).to_pylist()
+    return replace(batch, plan=planned).take(~moved & ~again), ids.filter(pa.array(moved)).to_pylist()
 
 
 def _without_doubt(run: Run, scope: Scope, batch: Batch) -> Batch:
@@ -154,21 +162,26 @@ def _written(run: Run, batch: Batch, announced: OutwardSettlement) -> Written:
         nothing = pd.DataFrame(
             {"outcome": [], "id": [], "version": [], "message": []}, index=batch.records.index, dtype=object
         )
-        return Written(batch, announced, nothing)
+        return Written(announced, nothing)
     changes = changes_of(batch, array(announced.rows["intent"]))
-    outcomes = run.external.write(run.source, changes)
-    for _ in range(2):
-        lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
-        if not lost.any():
-            break
-        outcomes = _put(outcomes, run.external.probe(run.source, _only(changes, lost)))
-        absent = np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool)
-        if absent.any():
+    outcomes, problem = run.external.write(run.source, changes), None
+    try:
+        for _ in range(2):
+            lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
+            if lost.any():
+                outcomes = _put(outcomes, run.external.probe(run.source, _only(changes, lost)))
+            absent = np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool)
+            if not absent.any():
+                break
             outcomes = _put(outcomes, run.external.write(run.source, _only(changes, absent)))
+        if np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool).any():
+            problem = SystemUnavailable(f"{run.external.type} takes only some of the writes; the rest is tried again.")
+    except IntegrationError as stopped:  # what was written is settled first
+        return Written(announced, outcomes, stopped)
     lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
     changing = lost & np.asarray(changes.steps["action"] != Change.CREATE, dtype=bool)
     outcomes.loc[changing, "outcome"] = Outcome.MOVED  # somebody else has changed it: read and merge again
-    return Written(batch, announced, outcomes)
+    return Written(announced, outcomes, problem)
 
 
 def changes_of(batch: Batch, intents: pa.Array) -> Changes:
@@ -195,8 +208,10 @@ def _put(outcomes: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
 
 def _intents(scope: Scope, written: Written) -> None:
     intents = array(written.settlement.rows["intent"])
-    for outcome, state in ((Outcome.DONE, "confirmed"), (Outcome.REFUSED, "abandoned"), (Outcome.MOVED, "abandoned"),
-                           (Outcome.UNKNOWN, "unknown")):  # fmt: skip
+    states = dict.fromkeys((Outcome.REFUSED, Outcome.MOVED, Outcome.ABSENT), "abandoned") | {Outcome.DONE: "confirmed"}
+    if written.problem is None:  # else the next try asks once more what became of them
+        states[Outcome.UNKNOWN] = "unknown"
+    for outcome, state in states.items():
         ledger.settle_intents(scope, intents.filter(pa.array(written.where(outcome))).to_pylist(), state)
 
 

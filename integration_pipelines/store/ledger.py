@@ -150,6 +150,17 @@ def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict
     }
 
 
+def written_by(scope: Scope, attempt: Attempt, erp_ids: Sequence[str]) -> set[str]:
+    """Those of these ERP records that this very attempt has written to the external side already."""
+    found = scope.run(
+        """SELECT DISTINCT erp_id FROM sync_record_changes
+           WHERE sync_history_id = :history AND side = 'external' AND erp_id = ANY(CAST(:ids AS text[]))""",
+        history=attempt.id,
+        ids=text_array(erp_ids),
+    )
+    return set(found.scalars())
+
+
 def doubtful(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> set[str]:
     """Those of these ERP records whose creation over there may or may not have happened: nobody can tell but a person."""
     found = scope.run(
