@@ -48,6 +48,7 @@ def sync_list(tenant_name: str | None, json: bool) -> None:
 @click.argument("name")
 @click.option("--connector", "connector_id", type=int, required=True)
 @click.option("--mapping", "mapping_id", type=int, required=True)
+@click.option("--direction", default="inbound", show_default=True, help="outbound, bidirectional")
 @click.option("--cron", help="Five fields; makes the sync scheduled.")
 @click.option("--time-zone", default="UTC", show_default=True)
 @click.option("--strategy", default="last_write_wins", show_default=True, help="source_wins, target_wins, manual")
@@ -59,7 +60,7 @@ def sync_create(name: str, tenant_name: str | None, cron: str | None, options: t
 
     \b
     integration sync create "Accounts" --connector 1 --mapping 1 --cron "*/15 * * * *" --time-zone Europe/Berlin
-    integration sync create "Accounts" --connector 1 --mapping 1 --option max_runtime_seconds=600
+    integration sync create "Accounts" --connector 1 --mapping 1 --direction bidirectional --option max_runtime_seconds=600
     """
     from integration_pipelines.store import syncs
 
@@ -252,12 +253,33 @@ def sync_errors(number: int, history_id: int | None, limit: int, json: bool) -> 
         rows = rejects.latest(scope, number, history_id=history_id, limit=limit)
     columns = {
         "sync_history_id": "run",
+        "side": "side",
         "record_id": "record",
         "error_type": "type",
         "error_message": "what to do",
         "retry_count": "tried again",
     }
     cli_output.show(rows, columns | {"created_at": "since"}, json=json)
+
+
+@sync.command("resend")
+@click.argument("number", type=int)
+@click.argument("record")
+def sync_resend(number: int, record: str) -> None:
+    """Let the next run create a record anew whose first creation got no answer. Look first: it must not be over there.
+
+    
+    integration sync errors 1
+    integration sync resend 1 6a0c4f7e-4a55-4a5f-9d0e-0d3f2c7a1f11
+    """
+    from integration_pipelines.store import ledger
+
+    with _scope_of(number) as scope:
+        if not ledger.forget_doubt(scope, number, record):
+            raise ConfigurationError(
+                f"No creation of the record {record[:60]} is in doubt; `integration sync errors {number}`."
+            )
+    click.echo(f"The next run of sync config {number} creates it.")
 
 
 @sync.command("release")

@@ -10,7 +10,7 @@ from uuid import UUID
 import dagster as dg
 
 from integration_pipelines.canonical import array
-from integration_pipelines.model import Batch, Change
+from integration_pipelines.model import Batch, Change, Side
 from integration_pipelines.orchestration.jobs import job_of
 from integration_pipelines.orchestration.session import Session, utc_now
 from integration_pipelines.settings import Settings
@@ -102,12 +102,21 @@ def _add(found: Plan, batch: Batch, limit: int) -> None:
         return
     names = [str(name) for name in batch.written.columns]
     written = batch.written.to_numpy(dtype=bool)
+    out = batch.side is Side.ERP
+    other = array(batch.plan["external_id" if out else "erp_id"]).to_pylist()
     rows = zip(
-        map(str, batch.records.index), *(array(batch.plan[n]).to_pylist() for n in ("action", "state", "erp_id")), strict=True
+        map(str, batch.records.index),
+        array(batch.plan["action"]).to_pylist(),
+        array(batch.plan["state"]).to_pylist(),
+        other,
+        strict=True,
     )
-    for at, (record, action, state, erp_id) in enumerate(rows):
+    for at, (record, action, state, there) in enumerate(rows):
         kind = Change.DELETE.value if action == Change.UPDATE and state == "deleted" else action
         found.counts[kind] += 1
         if kind != Change.SKIP and len(found.changes) < limit:
             fields = [name for name, hit in zip(names, written[at], strict=True) if hit]
-            found.changes.append({"change": kind, "external id": record, "ERP id": erp_id, "fields": ", ".join(fields)})
+            external, erp = (there, record) if out else (record, there)
+            side = "external" if out else "ERP"
+            told = {"change": kind, "in": side, "external id": external, "ERP id": erp, "fields": ", ".join(fields)}
+            found.changes.append(told)

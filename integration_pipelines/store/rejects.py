@@ -131,7 +131,7 @@ def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
 def latest(scope: Scope, config_id: int, *, history_id: int | None = None, limit: int = 50) -> list[Mapping[str, Any]]:
     """Errors for people, the newest first; the open ones unless a run is named. Records stay sealed."""
     rows = scope.rows(
-        """SELECT e.id, e.sync_history_id, e.record_id, e.error_type, e.error_message, e.error_details, e.retry_count,
+        """SELECT e.id, e.sync_history_id, e.side, e.record_id, e.error_type, e.error_message, e.error_details, e.retry_count,
                   e.is_resolved, e.created_at
            FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
            WHERE h.sync_configuration_id = :sync

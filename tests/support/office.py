@@ -63,6 +63,7 @@ def furnish(
     credentials: dict[str, str] | None = None,
     url: str | None = None,
     mappings_: dict[str, str] | None = None,
+    configuration: dict[str, Any] | None = None,
     **sync: Any,
 ) -> Office:
     """A tenant with the seed syncs of the sandbox's org, or with syncs by these mappings (entity → YAML)."""
@@ -79,6 +80,7 @@ def furnish(
             url=url or sandbox.url,
             authentication_method="oauth2",
             credentials=secret,
+            configuration=configuration,
             user=tenants.first_user(scope),
         )
         for entity, text in texts.items():

@@ -1,0 +1,118 @@
+"""ERP records in Salesforce: real runs, real HTTP, answers that get lost."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+from office import Office, furnish
+
+from connector_resources.sandbox import Sandbox
+from integration_pipelines.settings import Settings
+from integration_pipelines.store.database import Database
+
+KEYS = {"external_ids": {"Account": "ERP_Id__c", "Contact": "ERP_Id__c"}}
+
+
+@pytest.fixture
+def both(settings: Settings, database: Database, sandbox: Sandbox, instance: dg.DagsterInstance) -> Office:
+    """The seed syncs in both directions, run once: Salesforce's records are in the ERP."""
+    made = furnish(settings, database, sandbox, instance, configuration=KEYS, direction="bidirectional")
+    assert made.run("Account").success
+    assert made.run("Contact").success
+    return made
+
+
+class Org:
+    """What an administrator of the org sees and does, over HTTP."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        known = {name: sandbox.credentials[name] for name in ("client_id", "client_secret")}
+        token = httpx.post(f"{sandbox.url}/services/oauth2/token", data={"grant_type": "client_credentials", **known}).json()
+        self.client = httpx.Client(
+            base_url=f"{sandbox.url}/services/data/v62.0", headers={"Authorization": f"Bearer {token['access_token']}"}
+        )
+
+    def find(self, query: str) -> list[dict[str, Any]]:
+        answer = self.client.get("/query", params={"q": query})
+        found: list[dict[str, Any]] = json.loads(answer.text, parse_float=Decimal)["records"]
+        return found
+
+    def edit(self, record: str, **values: Any) -> None:
+        assert self.client.patch(f"/sobjects/Account/{record}", json=values).status_code == 204
+
+
+@pytest.fixture
+def org(sandbox: Sandbox) -> Iterator[Org]:
+    made = Org(sandbox)
+    yield made
+    made.client.close()
+
+
+def numbered(number: str) -> str:
+    return (
+        "SELECT Id, Name, Phone, BillingCountry, BillingCity, AnnualRevenue, Website FROM Account "
+        f"WHERE AccountNumber = '{number}'"
+    )
+
+
+def insert(office: Office, number: str, name: str = "Made in the ERP") -> None:
+    office.change(
+        "INSERT INTO erp.customer (name, customer_number, phone, billing_country_code, annual_revenue) "
+        "VALUES (:name, :number, '+4973112345', 'DE', 1234567890123.45)",
+        name=name,
+        number=number,
+    )
+
+
+def test_the_first_bidirectional_run_writes_nothing_to_salesforce(both: Office) -> None:
+    assert both.last()["records_failed"] == 0
+    assert both.rows("SELECT count(*) FROM sync_record_changes WHERE side = 'external'") == [{"count": 0}]
+    assert both.run("Account").success
+    assert (both.last()["records_succeeded"], both.last()["records_failed"]) == (0, 0)
+
+
+def test_customers_and_their_contacts_become_accounts_and_contacts(both: Office, org: Org) -> None:
+    insert(both, "E-0007")
+    (customer,) = both.rows("SELECT id FROM erp.customer WHERE customer_number = 'E-0007'")
+    both.change(
+        "INSERT INTO erp.contact_person (customer_id, last_name, email, birth_date) "
+        "VALUES (:c, 'Ärger', 'x@example.org', '1980-02-29')",
+        c=customer["id"],
+    )
+    assert both.run("Account").success
+    assert both.run("Contact").success
+    (account,) = org.find(numbered("E-0007"))
+    assert (account["Name"], account["Phone"], account["BillingCountry"]) == ("Made in the ERP", "+4973112345", "Germany")
+    assert account["AnnualRevenue"] == Decimal("1234567890123.45")
+    (contact,) = org.find("SELECT AccountId, LastName, Birthdate FROM Contact WHERE Email = 'x@example.org'")
+    assert (contact["AccountId"], contact["LastName"], contact["Birthdate"]) == (account["Id"], "Ärger", "1980-02-29")
+    for entity in ("Account", "Contact"):
+        assert both.run(entity).success
+        assert (both.last()["records_succeeded"], both.last()["records_failed"]) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["lose", "drop", "cut"])
+def test_an_answer_that_is_lost_makes_no_second_account(both: Office, sandbox: Sandbox, org: Org, kind: Any) -> None:
+    insert(both, "E-0007")
+    fault = sandbox.faults.add(kind, path="/composite$", method="POST", times=1)
+    assert both.run("Account").success
+    assert fault.fired == 1
+    assert len(org.find(numbered("E-0007"))) == 1
+    assert both.last()["records_failed"] == 0
+
+
+def test_an_edit_on_each_side_survives(both: Office, org: Org) -> None:
+    (pair,) = both.rows("SELECT external_id, erp_id FROM identity_links WHERE external_entity = 'Account' ORDER BY id LIMIT 1")
+    both.change("UPDATE erp.customer SET website = 'https://erp.example' WHERE id = CAST(:id AS uuid)", id=pair["erp_id"])
+    org.edit(pair["external_id"], BillingCity="Ulm")
+    assert both.run("Account").success
+    (account,) = org.find(f"SELECT Website, BillingCity FROM Account WHERE Id = '{pair['external_id']}'")
+    assert (account["Website"], account["BillingCity"]) == ("https://erp.example", "Ulm")
+    (customer,) = both.rows("SELECT website, billing_city FROM erp.customer WHERE id = CAST(:id AS uuid)", id=pair["erp_id"])
+    assert customer == {"website": "https://erp.example", "billing_city": "Ulm"}
+    assert both.run("Account").success
+    assert both.last()["records_succeeded"] == 0
