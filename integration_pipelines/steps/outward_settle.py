@@ -171,6 +171,8 @@ def _agreed(run: Run, rows: pd.DataFrame, held: Batch | None) -> pd.DataFrame:
     before = Base.opened(array(rows["base"]), names, rows.index)
     external = chosen(send, chosen(there.said, there.texts, erp), before.external)
     base = Base(external, chosen(send, erp, before.erp), before.known | send)
+    alike = there.said & ~differs(there.texts, erp)
+    base = Base(chosen(alike, erp, base.external), chosen(alike, erp, base.erp), base.known | alike)
     unseen = there.said & np.where(base.known, differs(there.texts, base.external), _filled(there.texts))
     with run.database.tenant(run.tenant) as scope:
         prints = sides.fingerprints(scope, there.texts, there.said)

@@ -16,6 +16,8 @@ from integration_pipelines.model import Batch, Change, bools
 from integration_pipelines.steps import sides
 from integration_pipelines.steps.base import Base, Bools, chosen, differs
 from integration_pipelines.steps.lines import respelled as respelled_lines
+from integration_pipelines.steps.merge import nulls_of
+from integration_pipelines.steps.outgoing import sendable
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import history, ledger, links
 from integration_pipelines.store.database import Scope
@@ -91,33 +93,34 @@ class Settlement:
         rows = self.rows.assign(erp_version=extension(pa.array(versions, TEXT)))
         return _as_held(run, scope, replace(self, rows=rows).take(mask))
 
-    def complete(self, scope: Scope) -> pd.DataFrame:
+    def complete(self, run: Run, scope: Scope) -> pd.DataFrame:
         """The rows with what follows from the record afterwards: after (JSON), erp_fingerprint, changed_fields (JSON list)."""
         prints = sides.fingerprints(scope, self.after, np.ones(self.after.shape, dtype=bool))
         texts, gone = {"after": rows_json(self.after, self.known), "erp_fingerprint": prints}, pa.array(self.gone)
         columns = {name: pc.if_else(gone, pa.scalar(None, pa.binary()), values) for name, values in texts.items()}
         columns["erp_fingerprint"] = pc.if_else(
-            pa.array(self._unsent()), pa.scalar(None, pa.binary()), columns["erp_fingerprint"]
+            pa.array(self._unsent(run)), pa.scalar(None, pa.binary()), columns["erp_fingerprint"]
         )
         columns["changed_fields"] = _names_json([str(name) for name in self.after.columns], self.written)
         return self.rows.assign(**{name: extension(values) for name, values in columns.items()})
 
-    def _unsent(self) -> Bools:
-        """Records of which the ERP holds an edit that is still due outward: they are not to be taken for seen."""
+    def _unsent(self, run: Run) -> Bools:
+        """Records of which the ERP holds something that is due outward: they are not to be taken for seen."""
+        fields = sendable(run)
         creates = bools(pc.equal(array(self.rows["action"]), Change.CREATE))
         out = np.zeros(len(self), dtype=bool)
-        if not creates.all():
+        if fields.any() and not creates.all():
             names, old = [str(name) for name in self.after.columns], ~creates
-            rows = self.rows[old].reset_index(drop=True)
-            base = Base.opened(array(rows["base"]), names, rows.index)
+            base = Base.opened(array(self.rows["base"][old]), names, pd.RangeIndex(int(old.sum())))
             after = self.after[old].reset_index(drop=True)
-            out[old] = (base.known & self.known[old] & differs(after, base.erp)).any(axis=1)
+            due = np.where(base.known, differs(after, base.erp), ~nulls_of(after))
+            out[old] = (due & self.known[old] & fields).any(axis=1)
         return out
 
     def announce(self, run: Run) -> None:
         """Commit the intents, each with what settles its record, before anything is written elsewhere."""
         with run.database.tenant(run.tenant) as scope:
-            rows = self.complete(scope)
+            rows = self.complete(run, scope)
             columns = {str(name): array(rows[name]).to_pylist() for name in rows.columns}
             payloads = [orjson.dumps(_portable(columns, at)) for at in range(len(rows))]
             ledger.announce(scope, run.pair, run.opened, rows, payloads)
@@ -190,7 +193,7 @@ def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
     transaction, no intent is needed: it is there with its journal row, or not at all."""
     if not len(settlement):
         return
-    rows = settlement.complete(scope)
+    rows = settlement.complete(run, scope)
     subjects = [ledger.subject(run.target.name, erp_id) for erp_id in array(rows["erp_id"]).to_pylist()]
     keys = ledger.keys_for(scope, subjects)
     places = [run.pair.base_place(external_id) for external_id in array(rows["external_id"]).to_pylist()]
