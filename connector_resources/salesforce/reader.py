@@ -15,11 +15,13 @@ from connector_resources.lined_yaml import suggestion
 from connector_resources.salesforce import pages, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
-from connector_resources.salesforce.errors import CursorExpired
-from connector_resources.salesforce.pages import Plan
+from connector_resources.salesforce.errors import BulkUnsupported, CursorExpired
+from connector_resources.salesforce.jobs import Jobs
+from connector_resources.salesforce.pages import Fetched, Plan
 
 _CLOCKS = timedelta(minutes=1)  # the org's clocks need not agree to the second
 _RESTARTS = 3
+_PAGE = 2_000  # records of a page of the REST API, at most
 
 
 class Reader:
@@ -35,27 +37,44 @@ class Reader:
         marks = tuple(name for name in (entity.modified, pages.DELETED, pages.MASTER) if name and entity.field(name))
         return Plan(entity, found, marks)
 
-    def window(self, plan: Plan, window: Window) -> Iterator[Page]:
+    def window(self, plan: Plan, window: Window, first: Answer | None = None) -> Iterator[Page]:
         """Pages in ascending order of modification. An expired cursor is replaced by a fresh query from the last instant at
         which nothing can have been missed, inclusively: records there come twice. Entities without such an instant come whole.
         """
         modified, since, restarts = plan.entity.modified, window.since, 0
-        resource = "queryAll" if window.deleted else "query"
         while True:
             where = soql.at_least(modified, since) if modified and since else ""
             seen = since
             try:
-                for found, started in self._pages(plan, resource, plan.query(where)):
+                for found, started in self._pages(plan, _resource(window), plan.query(where), first):
                     yield found
                     seen = _settled(found, started) or seen
                 return
             except CursorExpired:
+                first = None
                 restarts = restarts + 1 if seen == since else 0
                 if restarts >= _RESTARTS:
                     raise SystemUnavailable(
                         f"Salesforce drops the cursor of each query over {plan.entity.name} before it is read to its end."
                     ) from None
                 since = seen
+
+    def everything(self, plan: Plan, window: Window, jobs: Jobs, above: int) -> Iterator[Page]:
+        """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
+        read them page by page; else, and where the Bulk API does not read them, as `window` does."""
+        first = self.api.answer(_resource(window), {"q": plan.query()})
+        if self.api.supports_bulk() and self._many(pages.from_json(plan, first), above):
+            try:
+                for content in jobs.query(plan.query(ordered=False), window.deleted):
+                    yield pages.from_csv(plan, content)
+                return
+            except BulkUnsupported:
+                pass
+        yield from self.window(plan, window, first)
+
+    def _many(self, first: Fetched, above: int) -> bool:
+        left = self.api.calls_left()
+        return first.more is not None and (first.total > above or (left is not None and -(-first.total // _PAGE) > left))
 
     def ids(self, plan: Plan, ids: Sequence[str]) -> Iterator[Page]:
         """Pages of these records, deleted ones included."""
@@ -72,18 +91,20 @@ class Reader:
                 if len(found.records):
                     yield found
 
-    def _pages(self, plan: Plan, resource: str, query: str) -> Iterator[tuple[Page, datetime | None]]:
-        """Each page, and when the query began by Salesforce's own clock."""
-        answer = self.api.answer(resource, {"q": query})
+    def _pages(
+        self, plan: Plan, resource: str, query: str, first: Answer | None = None
+    ) -> Iterator[tuple[Page, datetime | None]]:
+        """Each page, and when the query began by Salesforce's own clock. `first`: the answer to the query, if it is there."""
+        answer = first or self.api.answer(resource, {"q": query})
         started = _date(answer)
         while True:
-            found, more = pages.from_json(plan, answer)
-            yield found, started
-            if not more:
+            found = pages.from_json(plan, answer)
+            yield found.page, started
+            if not found.more:
                 return
-            if not str(more).startswith("/services/data/"):
+            if not found.more.startswith("/services/data/"):
                 raise ContractError("Salesforce names a next page that is not one of its API.")
-            answer = self.api.answer(str(more))
+            answer = self.api.answer(found.more)
 
     def _field(self, entity: Entity, path: str) -> Field:
         first, point, rest = path.partition(".")
@@ -102,6 +123,10 @@ class Reader:
         described = [self.describe(name).entity for name in reversed(parents[first])]
         holding = next((parent for parent in described if parent.field(rest)), described[0])
         return self._field(holding, rest)
+
+
+def _resource(window: Window) -> str:
+    return "queryAll" if window.deleted else "query"
 
 
 def _settled(found: Page, started: datetime | None) -> datetime | None:
