@@ -28,8 +28,8 @@ class Told:
 
 
 def possible(entity: Entity, changes: Changes, rows: Sequence[Row]) -> bool:
-    """Whether these rows can be told apart in the result files, and be written in a table."""
-    if rows[0].action == "create" and not entity.upsert_key:
+    """Whether these rows can be told apart in the result files, and be written in a table, in any order."""
+    if (rows[0].action == "create" and not entity.upsert_key) or any(row.needs for row in rows):
         return False
     keys = {key_of(row) for row in rows}
     return len(keys) == len(rows) and (rows[0].action == "delete" or not _marked(changes))
@@ -41,10 +41,14 @@ def key_of(row: Row) -> str:
 
 
 def parts(changes: Changes, entity: Entity, rows: Sequence[Row]) -> Iterator[tuple[list[Row], bytes]]:
-    """The rows in tables that are not too large, records that lock one another side by side."""
+    """The rows in tables that are not too large, records of one parent side by side."""
+
+    def parents(row: Row) -> list[str]:
+        return sorted(row.locks - {str(row.id)[:15], f"{entity.name} {str(row.key).casefold()}"})
+
     part: list[Row] = []
     size = 0
-    for row in sorted(rows, key=lambda row: min(row.locks, default="")):
+    for row in sorted(rows, key=parents):
         if part and size + row.size > _LARGEST:
             yield part, table(changes, entity, part)
             part, size = [], 0

@@ -102,7 +102,8 @@ class Writing:
 
     def _by_bulk(self, todo: list[Row]) -> list[Row]:
         """Write as bulk jobs what is worth it; the rows that are left to write otherwise."""
-        if len(todo) <= self.bulk_above or self.halted or not ingest.possible(self.entity, self.changes, todo):
+        worth_it = len(todo) > self.bulk_above and not self.halted and self.api.supports_bulk()
+        if not worth_it or not ingest.possible(self.entity, self.changes, todo):
             return todo
         try:
             unmoved = self._unmoved(todo)

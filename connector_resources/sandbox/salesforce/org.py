@@ -88,10 +88,14 @@ class Org:
                 return kind
         raise not_found()
 
-    def fields(self, kind: SObjectType) -> dict[str, SField]:
+    def fields(self, kind: SObjectType) -> Mapping[str, SField]:
         """The fields that can be seen now."""
         hidden = self.hidden()
-        return {name: field for name, field in kind.fields.items() if (kind.name, name) not in hidden}
+        return (
+            kind.fields
+            if not hidden
+            else {name: field for name, field in kind.fields.items() if (kind.name, name) not in hidden}
+        )
 
     # Records
 
