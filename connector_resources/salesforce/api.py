@@ -14,7 +14,6 @@ from connector_resources.http import Answer, Http, require_safe
 from connector_resources.salesforce.errors import QUOTA_WAIT, salesforce_error
 
 DEFAULT_VERSION = "62.0"
-_BULK = 47  # the first version with bulk queries; ingest came with 41
 _VENDOR_HOSTS = (".salesforce.com", ".force.com")
 _OURS = {"Sforce-Call-Options": "client=erp-integration"}  # whose writes these are, in the org's logs
 _USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
@@ -59,9 +58,9 @@ class Api:
             raise self._retired(self._wanted)
         return f"{below[-1]}.0"
 
-    def supports_bulk(self) -> bool:
-        """Whether the version has query and ingest jobs of Bulk API 2.0."""
-        return _number(self.version()) >= _BULK
+    def at_least(self, number: int) -> bool:
+        """Whether the version is this one or a later one."""
+        return _number(self.version()) >= number
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a resource; `path` is relative to the version, or absolute as Salesforce itself named it."""

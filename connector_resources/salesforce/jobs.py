@@ -24,6 +24,7 @@ from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.errors import BulkUnsupported
 
 DONE, FAILED, ABORTED, OPEN = "JobComplete", "Failed", "Aborted", "Open"
+SINCE = 47  # the version of the API that brought bulk queries; ingest came with 41
 PAGE = 10_000  # records of a page of results; pages lie in memory whole
 _FIRST, _LONGEST = 1.0, 30.0  # seconds between two looks at a job
 _UNSUPPORTED = re.compile(r"\b(FUNCTIONALITY_NOT_ENABLED|INVALIDENTITY|INVALID_TYPE_FOR_OPERATION|InvalidEntity)\b")

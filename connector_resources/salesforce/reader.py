@@ -16,7 +16,7 @@ from connector_resources.salesforce import pages, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
 from connector_resources.salesforce.errors import BulkUnsupported, CursorExpired
-from connector_resources.salesforce.jobs import Jobs
+from connector_resources.salesforce.jobs import SINCE, Jobs
 from connector_resources.salesforce.pages import Fetched, Plan
 
 _CLOCKS = timedelta(minutes=1)  # the org's clocks need not agree to the second
@@ -63,7 +63,7 @@ class Reader:
         """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
         read them page by page; else, and where the Bulk API does not read them, as `window` does."""
         first = self.api.answer(_resource(window), {"q": plan.query()})
-        if self.api.supports_bulk() and self._many(pages.from_json(plan, first), above):
+        if self.api.at_least(SINCE) and self._many(pages.from_json(plan, first), above):
             try:
                 for content in jobs.query(plan.query(ordered=False), window.deleted):
                     yield pages.from_csv(plan, content)

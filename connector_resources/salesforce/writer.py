@@ -5,6 +5,7 @@ lane writes next; nothing of it is ever sent twice by itself. Salesforce has no 
 before narrows the time in which somebody else's change could be overwritten, to about one call, and does not close it.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from connector_resources.salesforce import ingest, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
 from connector_resources.salesforce.errors import BulkUnsupported, salesforce_error
-from connector_resources.salesforce.jobs import Jobs
+from connector_resources.salesforce.jobs import SINCE, Jobs
 from connector_resources.salesforce.jobs import told as ending
-from connector_resources.salesforce.lanes import Row, calls, lanes
+from connector_resources.salesforce.lanes import MOST, Row, calls, lanes
 from connector_resources.salesforce.refusals import GONE, LOCKED, sentence
 from connector_resources.salesforce.results import Result, frame, parts_of, reason_of, records_of, results_of, subrequest
 from connector_resources.salesforce.rows import locking, rows
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 RETRIEVED = 2_000  # records that one retrieve reads at most
 _LONGEST_QUESTION = 12_000  # characters of a query inside a composite call
+_COLLATING = 48  # the version of the API that began to change the order of subrequests
+_CALLS_OF_A_JOB = 20  # about so many, looks at its state included
 _LOCK_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try of what was locked
 _WHO, _DELETED = "LastModifiedById", "IsDeleted"
 
@@ -102,8 +105,9 @@ class Writing:
 
     def _by_bulk(self, todo: list[Row]) -> list[Row]:
         """Write as bulk jobs what is worth it; the rows that are left to write otherwise."""
-        worth_it = len(todo) > self.bulk_above and not self.halted and self.api.supports_bulk()
-        if not worth_it or not ingest.possible(self.entity, self.changes, todo):
+        left, needed = self.api.calls_left(), math.ceil(len(todo) / MOST)
+        many = len(todo) > self.bulk_above or (left is not None and needed > max(left, _CALLS_OF_A_JOB))
+        if self.halted or not many or not self.api.at_least(SINCE) or not ingest.possible(self.entity, self.changes, todo):
             return todo
         try:
             unmoved = self._unmoved(todo)
@@ -179,7 +183,8 @@ class Writing:
         requests = [self._request(batch), *self._questions(batch, following)]
         self._forget([*batch, *following])
         try:
-            body = orjson.dumps({"allOrNone": False, "compositeRequest": requests})
+            order = {"collateSubrequests": False} if self.api.at_least(_COLLATING) else {}
+            body = orjson.dumps({"allOrNone": False, **order, "compositeRequest": requests})
             parts = parts_of(self.api.send("POST", "composite", body))
             if problem := salesforce_error(parts["write"]):
                 raise problem

@@ -216,6 +216,16 @@ def test_what_a_table_cannot_say_goes_one_by_one(sandbox: Sandbox, bulky: Salesf
     assert jobs(sandbox, "ingest") == 0
 
 
+def test_too_few_calls_left_for_collections_make_it_a_job(sandbox: Sandbox, connect: Any) -> None:
+    connector = connect(external_ids=KEYS, reserve_calls=0, bulk_write_above=10_000)
+    account = connector.describe("Account")
+    sandbox.state.api_limit = sandbox.state.api_used + 20
+    connector.entities()  # the answer tells how many are left
+    results = write(connector, account, *(change("create", Name=f"n{number}") for number in range(4_001)))
+    assert outcomes(results) == ["done"] * 4_001
+    assert (jobs(sandbox, "ingest"), collections(sandbox)) == (1, 0)
+
+
 def test_an_entity_that_bulk_does_not_write_goes_one_by_one(sandbox: Sandbox, bulky: Salesforce) -> None:
     ids = ready(sandbox, 5)
     body = [{"errorCode": "INVALIDENTITY", "message": "Entity 'Account' is not supported by the Bulk API."}]
