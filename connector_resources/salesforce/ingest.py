@@ -14,7 +14,7 @@ from connector_resources.salesforce.lanes import Row
 from connector_resources.salesforce.values import texts
 
 _NULL = "#N/A"
-_LARGEST = 90_000_000  # bytes of a table; Salesforce takes 150 MB of what base64 makes of it
+_LARGEST = 40_000_000  # bytes of a table; Salesforce takes 150 MB, but the result files hold it again, and lie in memory
 _OPERATIONS = {"create": "upsert", "update": "update", "delete": "delete"}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CONCURRENCY = 4  # an org serves 25 long requests at a time, of all its clients together
-_LIMITS = {  # of the configuration: default, least, most
+LIMITS = {  # of the configuration: default, least, most
     "concurrency": (_CONCURRENCY, 1, 20),
     "bulk_read_above": (20_000, 0, 10**9),
     "bulk_write_above": (2_000, 0, 10**9),
@@ -63,7 +63,7 @@ class Salesforce(Connector):
         self._reader = Reader(self._api, self._described)
         self._descriptions: dict[str, Description] = {}
         self._keys = _external_ids(given.configuration.get("external_ids") or {})
-        self._limits = {name: _limit(given.configuration, name, *rule) for name, rule in _LIMITS.items()}
+        self._limits = {name: _limit(given.configuration, name, *rule) for name, rule in LIMITS.items()}
         self._jobs = Jobs(self._api, self._limits["bulk_patience"])
 
     def close(self) -> None:

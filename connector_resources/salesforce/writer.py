@@ -209,7 +209,8 @@ class Writing:
             try:
                 self._look(done, self.fields)
             except IntegrationError:  # what was done is done; only its version stays unknown
-                self.current.clear()
+                for id_ in done:
+                    self.current.pop(id_[:15], None)
         for row, result in zip(batch, results, strict=True):
             if result.get("success"):
                 id_ = str(result["id"])

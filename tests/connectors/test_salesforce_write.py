@@ -247,6 +247,13 @@ def test_records_are_read_again_directly_before_they_are_written(sandbox: Sandbo
     assert stored(sandbox, ids[599])["Phone"] == "theirs"
 
 
+def test_no_changes_cost_no_call(sandbox: Sandbox, salesforce: Salesforce) -> None:
+    account = salesforce.describe("Account")
+    sandbox.faults.forget_requests()
+    assert write(salesforce, account) == []
+    assert sandbox.requests == []
+
+
 def test_what_has_nothing_to_write_costs_no_write(sandbox: Sandbox, salesforce: Salesforce) -> None:
     [id_] = add(sandbox, {"Name": "a"})
     before = version(sandbox, id_)

@@ -97,6 +97,11 @@ class Org:
             else {name: field for name, field in kind.fields.items() if (kind.name, name) not in hidden}
         )
 
+    def field(self, kind: SObjectType, name: str) -> SField | None:
+        """The field of this name, whatever its case, if it can be seen now."""
+        found = kind.by_lower_name.get(name.lower())
+        return None if found is None or (kind.name, found.name) in self.hidden() else found
+
     # Records
 
     def tick(self) -> str:

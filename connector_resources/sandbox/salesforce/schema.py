@@ -5,6 +5,7 @@ Follows "sObject Describe" and "DescribeSObjectResult" of the REST and SOAP API 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -155,6 +156,10 @@ class SObjectType:
     readonly: bool
     fields: Mapping[str, SField]
     children: tuple[Child, ...]
+
+    @cached_property
+    def by_lower_name(self) -> Mapping[str, SField]:
+        return {name.lower(): field for name, field in self.fields.items()}
 
     def described(self, base: str) -> dict[str, Any]:
         """As in a global describe; `base` is the path of the API's version ("/services/data/v67.0")."""
