@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DELETED, MASTER = "IsDeleted", "MasterRecordId"
 _PLACES = 18  # decimals that are read quickly: more than the scale of a field, since formulas have more
+_BEGINNING = 65_536  # bytes
 _BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its longest record is
 
 
@@ -187,11 +188,13 @@ def _reached(table: "pa.Table", path: str) -> "pa.Array":
 
 
 def _odd(plan: Plan, path: str, values: "pa.Array", content: bytes) -> bool:
-    """Whether a field may be missing from the records, or is a text where it should be a number: Arrow takes both."""
+    """Whether a field may be missing from the records, or is a text where it should be a number: Arrow takes both.
+
+    The latter is looked for where the page begins: whoever writes numbers as texts does so in every record."""
     first, _, _ = path.partition(".")
     field = plan.field(path)
     number = field is not None and field.type in (FieldType.DECIMAL, FieldType.INTEGER)
-    if number and f'"{path.rpartition(".")[2]}":"'.encode() in content:
+    if number and content.find(f'"{path.rpartition(".")[2]}":"'.encode(), 0, _BEGINNING) >= 0:
         return True
     return values.null_count == len(values) and f'"{first}":'.encode() not in content
 

@@ -7,6 +7,7 @@ during a read shows a SystemModstamp out of order, and is found again by the nex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias, cast
 
 from connector_resources.contract import Entity, Field, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
@@ -23,6 +24,8 @@ _CLOCKS = timedelta(minutes=1)  # the org's clocks need not agree to the second
 _RESTARTS = 3
 _PAGE = 2_000  # records of a page of the REST API, at most
 
+First: TypeAlias = tuple[Fetched, "datetime | None"]  # the first page of a query, and when the query began
+
 
 class Reader:
     """Reads pages. `describe` gives the description of a parent entity, for paths such as Owner.Name."""
@@ -37,7 +40,7 @@ class Reader:
         marks = tuple(name for name in (entity.modified, pages.DELETED, pages.MASTER) if name and entity.field(name))
         return Plan(entity, found, marks)
 
-    def window(self, plan: Plan, window: Window, first: Answer | None = None) -> Iterator[Page]:
+    def window(self, plan: Plan, window: Window, first: First | None = None) -> Iterator[Page]:
         """Pages in ascending order of modification. An expired cursor is replaced by a fresh query from the last instant at
         which nothing can have been missed, inclusively: records there come twice. Entities without such an instant come whole.
         """
@@ -62,8 +65,9 @@ class Reader:
     def everything(self, plan: Plan, window: Window, jobs: Jobs, above: int) -> Iterator[Page]:
         """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
         read them page by page; else, and where the Bulk API does not read them, as `window` does."""
-        first = self.api.answer(_resource(window), {"q": plan.query()})
-        if self.api.at_least(SINCE) and self._many(pages.from_json(plan, first), above):
+        answer = self.api.answer(_resource(window), {"q": plan.query()})
+        first = pages.from_json(plan, answer), _date(answer)
+        if self.api.at_least(SINCE) and self._many(first[0], above):
             try:
                 for content in jobs.query(plan.query(ordered=False), window.deleted):
                     yield pages.from_csv(plan, content)
@@ -92,19 +96,20 @@ class Reader:
                     yield found
 
     def _pages(
-        self, plan: Plan, resource: str, query: str, first: Answer | None = None
+        self, plan: Plan, resource: str, query: str, first: First | None = None
     ) -> Iterator[tuple[Page, datetime | None]]:
-        """Each page, and when the query began by Salesforce's own clock. `first`: the answer to the query, if it is there."""
-        answer = first or self.api.answer(resource, {"q": query})
-        started = _date(answer)
+        """Each page, and when the query began by Salesforce's own clock. `first`: what the query answered, if it was sent."""
+        if first is None:
+            answer = self.api.answer(resource, {"q": query})
+            first = pages.from_json(plan, answer), _date(answer)
+        found, started = first
         while True:
-            found = pages.from_json(plan, answer)
             yield found.page, started
             if not found.more:
                 return
             if not found.more.startswith("/services/data/"):
                 raise ContractError("Salesforce names a next page that is not one of its API.")
-            answer = self.api.answer(found.more)
+            found = pages.from_json(plan, self.api.answer(found.more))
 
     def _field(self, entity: Entity, path: str) -> Field:
         first, point, rest = path.partition(".")
@@ -133,11 +138,15 @@ def _settled(found: Page, started: datetime | None) -> datetime | None:
     """The latest modification on the page that was there when the query began: up to it everything has been read.
 
     A later one belongs to a record that changed since, and that stood somewhere else in the order."""
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if started is None:
+    if started is None or not len(found.records):
         return None
+    last = found.marks["modified"].iloc[-1]
+    if not pd.isna(last) and last < started - _CLOCKS:  # the usual case: pages are in this order
+        return cast("datetime", last.to_pydatetime())
     moments = pa.array(found.marks["modified"])
     latest: datetime | None = pc.max(moments.filter(pc.less(moments, pa.scalar(started - _CLOCKS, moments.type)))).as_py()
     return latest
