@@ -109,7 +109,8 @@ class Reader:
                 return
             if not found.more.startswith("/services/data/"):
                 raise ContractError("Salesforce names a next page that is not one of its API.")
-            found = pages.from_json(plan, self.api.answer(found.more))
+            answer = self.api.answer(found.more)
+            found = pages.from_json(plan, answer)
 
     def _field(self, entity: Entity, path: str) -> Field:
         first, point, rest = path.partition(".")
