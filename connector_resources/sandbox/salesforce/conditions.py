@@ -35,6 +35,7 @@ _KINDS = {
     "int": ("number",),
     "double": ("number",),
     "currency": ("number",),
+    "percent": ("number",),
     "boolean": ("boolean",),
     "date": ("date", "period"),
     "datetime": ("datetime", "period"),

@@ -68,7 +68,7 @@ def _text(kind: str, value: Any) -> str:
         return str(value).lower()
     if kind == "datetime":
         return str(value).replace("+0000", "Z")
-    if kind in ("double", "currency"):
+    if kind in ("double", "currency", "percent"):
         number = float(value)
         if abs(number) < 10_000_000:
             return repr(number)

@@ -18,6 +18,7 @@ _SOAP = {
     "int": "xsd:int",
     "double": "xsd:double",
     "currency": "xsd:double",
+    "percent": "xsd:double",
     "date": "xsd:date",
     "datetime": "xsd:dateTime",
     "address": "urn:address",
@@ -80,7 +81,7 @@ class SField:
 
     @property
     def numeric(self) -> bool:
-        return self.type in ("int", "double", "currency")
+        return self.type in ("int", "double", "currency", "percent")
 
     @property
     def filterable(self) -> bool:
@@ -90,7 +91,7 @@ class SField:
         """As one entry of `fields` in a describe answer."""
         custom = self.name.endswith("__c")
         identity = self.type == "id"
-        plain = self.filterable and self.type not in ("double", "currency", "datetime")
+        plain = self.filterable and self.type not in ("double", "currency", "percent", "datetime")
         choices = [
             {"active": True, "defaultValue": False, "label": choice, "validFor": None, "value": choice}
             for choice in self.choices

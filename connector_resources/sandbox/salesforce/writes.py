@@ -190,7 +190,7 @@ def _stored(org: Org, field: SField, value: Any) -> Any:
             if not isinstance(value, bool):
                 raise _unreadable("boolean", value)
             return value
-        case "int" | "double" | "currency":
+        case "int" | "double" | "currency" | "percent":
             return _number(field, value)
         case "date":
             return _moment(value, "date")
