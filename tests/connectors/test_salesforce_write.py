@@ -329,6 +329,7 @@ def test_a_session_that_ends_between_two_batches_is_renewed(sandbox: Sandbox, ke
     results = write(keyed, account, *(change("create", Name=f"n{number}") for number in range(1000)))
     assert outcomes(results) == ["done"] * 1000
     assert len(sandbox.state.records["Account"]) == 1040
+    assert calls(sandbox, "/oauth2/token") == 2  # one of the lanes renews it for all
 
 
 def test_credentials_that_end_between_two_batches_lose_no_result(sandbox: Sandbox, connect: Any) -> None:
