@@ -1,11 +1,13 @@
 """A source of any size: pages of accounts, made up as they are asked for, in the form of Salesforce's query API.
 
 One server, a process of its own, for both sides of a comparison. What a client is called says what it sees:
-`NAME.RECORDS.DELAY` is an org of that name with so many accounts and so many milliseconds before each answer. Pages are kept
-once they are made, so that making them is not what is measured.
+`NAME.RECORDS.DELAY` is an org of that name with so many accounts and so many milliseconds before each answer; one whose name
+begins with "bulk" has a Bulk API, too. Pages are kept once they are made, so that making them is not what is measured.
 """
 
 import asyncio
+import csv
+import io
 import re
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from connector_resources.sandbox.salesforce.schema import load_schema
 
 API = "/services/data/v62.0"
 PAGE = 2_000
+FILE = 10_000
 BEGAN = datetime(2023, 1, 1, tzinfo=UTC)
 EVERY = timedelta(minutes=1)
 """The n-th account was last modified n minutes after the beginning."""
@@ -102,9 +105,22 @@ def page(org: int, records: int, fields: tuple[str, ...], first: int, locator: s
     """The answer that begins with the account `first`. `locator`: what names the next page begins with."""
     end = min(first + PAGE, records)
     columns = ([value(field, org, n) for n in range(first, end)] for field in fields)
-    rows = [dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
+    what = {"attributes": {"type": "Account", "url": f"{API}/sobjects/Account"}}
+    rows = [what | dict(zip(fields, row, strict=True)) for row in zip(*columns, strict=True)]
     more = {} if end >= records else {"nextRecordsUrl": f"{API}/query/{locator}-{end}"}
     return orjson.dumps({"totalSize": records, "done": end >= records, **more, "records": rows})
+
+
+@lru_cache(maxsize=128)
+def file(org: int, records: int, fields: tuple[str, ...], first: int) -> bytes:
+    """The file of a bulk query's results that begins with the account `first`."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(fields)
+    for n in range(first, min(first + FILE, records)):
+        values = [value(field, org, n) for field in fields]
+        writer.writerow("" if one is None else "false" if one is False else one for one in values)
+    return out.getvalue().replace("+0000", "Z").encode()
 
 
 class Org:
@@ -127,10 +143,32 @@ class Org:
         else:
             caller = Caller.of(headers["authorization"])
             await asyncio.sleep(caller.delay)
+            if "/jobs/query" in path:
+                status, kind, content, locator = self.job(caller, path, asked, message["body"])
+                sent = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), (b"sforce-locator", locator)]
+                await send({"type": "http.response.start", "status": status, "headers": sent})
+                await send({"type": "http.response.body", "body": content})
+                return
             content = self.answer(caller, path, asked)
         sent = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": sent})
         await send({"type": "http.response.body", "body": content})
+
+    def job(self, caller: Caller, path: str, asked: str, body: bytes) -> tuple[int, bytes, bytes, bytes]:
+        """Status, content type, content and locator of what a bulk query's job answers; it is complete at once."""
+        if not caller.name.startswith("bulk"):
+            refused = [{"errorCode": "INVALIDENTITY", "message": "Entity 'Account' is not supported by the Bulk API."}]
+            return 400, b"application/json", orjson.dumps(refused), b""
+        if body:  # the job's id says which fields it reads
+            fields = tuple(orjson.loads(body)["query"].removeprefix("SELECT ").partition(" ")[0].split(","))
+            self.selects += [] if fields in self.selects else [fields]
+            path = f"/{self.selects.index(fields)}"
+        if not path.endswith("/results"):
+            return 200, b"application/json", orjson.dumps({"id": path.rpartition("/")[2], "state": "JobComplete"}), b""
+        first = int(parse_qs(asked).get("locator", ["0"])[0])
+        org, fields = zlib.crc32(caller.name.encode()) % 100_000, self.selects[int(path.split("/")[-2])]
+        more = first + FILE if first + FILE < caller.records else "null"
+        return 200, b"text/csv", file(org, caller.records, fields, first), str(more).encode()
 
     def token(self, form: str, base: str) -> bytes:
         name = parse_qs(form)["client_id"][0]

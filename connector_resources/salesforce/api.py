@@ -58,6 +58,10 @@ class Api:
             raise self._retired(self._wanted)
         return f"{below[-1]}.0"
 
+    def at_least(self, number: int) -> bool:
+        """Whether the version is this one or a later one."""
+        return _number(self.version()) >= number
+
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The JSON of a resource; `path` is relative to the version, or absolute as Salesforce itself named it."""
         return self.answer(path, params).json()

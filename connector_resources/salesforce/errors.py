@@ -30,6 +30,10 @@ class NotThere(ConfigurationError):
     """There is nothing at that path: an unknown entity, or a URL that is not the API's."""
 
 
+class BulkUnsupported(ConfigurationError):
+    """The Bulk API does not do this: use the REST API."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """The first entry of an error body. `fields`: names only."""
@@ -82,6 +86,9 @@ CODES: Mapping[str, tuple[type[IntegrationError], str]] = {
     "UNABLE_TO_LOCK_ROW": (SystemUnavailable, "has a record locked by somebody else"),
     "SERVER_UNAVAILABLE": (SystemUnavailable, "cannot serve at the moment"),
     "UNKNOWN_EXCEPTION": (SystemUnavailable, "failed inside"),
+    "INVALIDENTITY": (BulkUnsupported, "does not offer this entity to its Bulk API"),
+    "FEATURENOTENABLED": (ConfigurationError, "has this bulk operation switched off for the connector's user"),
+    "INVALIDJOBSTATE": (ContractError, "does not let a bulk job do this in its state"),
     "UNSUPPORTED_API_VERSION": (ConfigurationError, "has retired this version of its API"),
 }
 

@@ -4,6 +4,7 @@ A write locks its record and the record's parents, and two calls that want the s
 that share a parent travel in one lane, whose calls follow one another; lanes run side by side.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,12 +36,15 @@ class Row:
 
 def lanes(rows: Sequence[Row], most: int) -> list[list[Row]]:
     """At most `most` lanes, about equally long; no two have a lock in common. Parents come before what needs them."""
-    count = min(most, -(-len(rows) // MOST))
+    needed = math.ceil(len(rows) / MOST)  # calls
+    count = min(most, needed)
     if count <= 1:
         return [_parents_first(rows)] if rows else []
     made: list[list[Row]] = [[] for _ in range(count)]
+    room = MOST * math.ceil(needed / count)  # so that most calls are full
     for together in sorted(_joined(rows), key=len, reverse=True):
-        min(made, key=len).extend(together)
+        fitting = (lane for lane in made if len(lane) + len(together) <= room)
+        next(fitting, min(made, key=len)).extend(together)
     return [_parents_first(lane) for lane in made if lane]
 
 

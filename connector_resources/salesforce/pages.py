@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DELETED, MASTER = "IsDeleted", "MasterRecordId"
 _PLACES = 18  # decimals that are read quickly: more than the scale of a field, since formulas have more
+_BEGINNING = 65_536  # bytes
 _BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its longest record is
 
 
@@ -46,17 +47,26 @@ class Plan:
         return self.fields.get(path) or self.entity.field(path)
 
 
-def from_json(plan: Plan, answer: Answer) -> tuple[Page, str | None]:
-    """The page that a query answers, and the path of the next one. Raises ContractError naming what is wrong with it."""
+@dataclass(frozen=True)
+class Fetched:
+    """A page of a query's answer, the path of the next one, and how many records the query found."""
+
+    page: Page
+    more: str | None
+    total: int
+
+
+def from_json(plan: Plan, answer: Answer) -> Fetched:
+    """The page that a query answers. Raises ContractError naming what is wrong with it."""
     found = quick(plan, answer.content)
     if found is not None:
         return found
     body = answer.json()
-    records, more = (body.get("records"), body.get("nextRecordsUrl")) if isinstance(body, dict) else (None, None)
+    records = body.get("records") if isinstance(body, dict) else None
     if not isinstance(records, list):
         raise ContractError("Salesforce answered a query without a list of records.")
     columns = {path: _values(plan.entity.name, path, records) for path in plan.paths}
-    return _page(plan, columns), more
+    return _fetched(_page(plan, columns), body)
 
 
 def from_csv(plan: Plan, content: bytes) -> Page:
@@ -87,6 +97,11 @@ def from_csv(plan: Plan, content: bytes) -> Page:
     return _page(plan, columns)
 
 
+def _fetched(page: Page, envelope: Mapping[str, Any]) -> Fetched:
+    more, total = envelope.get("nextRecordsUrl"), envelope.get("totalSize")
+    return Fetched(page, str(more) if more else None, total if isinstance(total, int) else len(page.records))
+
+
 def _page(plan: Plan, columns: Mapping[str, Any]) -> Page:
     """`columns`: path → values as they came, Arrow or not. Raises ContractError naming one that is not of its type."""
     import pyarrow as pa
@@ -114,7 +129,7 @@ def _page(plan: Plan, columns: Mapping[str, Any]) -> Page:
     )
 
 
-def quick(plan: Plan, content: bytes) -> tuple[Page, str | None] | None:
+def quick(plan: Plan, content: bytes) -> Fetched | None:
     """As `from_json`, by way of Arrow's reader; None where the page is not as it always is."""
     import pyarrow as pa
     from pyarrow import json
@@ -132,7 +147,7 @@ def quick(plan: Plan, content: bytes) -> tuple[Page, str | None] | None:
         columns = {path: _reached(table, path) for path in plan.paths}
         if any(_odd(plan, path, values, content) for path, values in columns.items()):
             return None
-        return _page(plan, columns), envelope.get("nextRecordsUrl")
+        return _fetched(_page(plan, columns), envelope)
     except (orjson.JSONDecodeError, AttributeError, pa.ArrowException, ContractError):
         return None
 
@@ -173,11 +188,13 @@ def _reached(table: "pa.Table", path: str) -> "pa.Array":
 
 
 def _odd(plan: Plan, path: str, values: "pa.Array", content: bytes) -> bool:
-    """Whether a field may be missing from the records, or is a text where it should be a number: Arrow takes both."""
+    """Whether a field may be missing from the records, or is a text where it should be a number: Arrow takes both.
+
+    The latter is looked for where the page begins: whoever writes numbers as texts does so in every record."""
     first, _, _ = path.partition(".")
     field = plan.field(path)
     number = field is not None and field.type in (FieldType.DECIMAL, FieldType.INTEGER)
-    if number and f'"{path.rpartition(".")[2]}":"'.encode() in content:
+    if number and content.find(f'"{path.rpartition(".")[2]}":"'.encode(), 0, _BEGINNING) >= 0:
         return True
     return values.null_count == len(values) and f'"{first}":'.encode() not in content
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Changes, Entity, Field, FieldType, Outcome, Page
 from connector_resources.salesforce.reader import Reader
+from connector_resources.salesforce.results import Result, frame
 from connector_resources.salesforce.rows import key_values
 from connector_resources.salesforce.values import array
-from connector_resources.salesforce.writer import Result, frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,6 +7,7 @@ during a read shows a SystemModstamp out of order, and is found again by the nex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias, cast
 
 from connector_resources.contract import Entity, Field, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
@@ -15,11 +16,15 @@ from connector_resources.lined_yaml import suggestion
 from connector_resources.salesforce import pages, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
-from connector_resources.salesforce.errors import CursorExpired
-from connector_resources.salesforce.pages import Plan
+from connector_resources.salesforce.errors import BulkUnsupported, CursorExpired
+from connector_resources.salesforce.jobs import SINCE, Jobs
+from connector_resources.salesforce.pages import Fetched, Plan
 
 _CLOCKS = timedelta(minutes=1)  # the org's clocks need not agree to the second
 _RESTARTS = 3
+_PAGE = 2_000  # records of a page of the REST API, at most
+
+First: TypeAlias = tuple[Fetched, "datetime | None"]  # the first page of a query, and when the query began
 
 
 class Reader:
@@ -35,27 +40,45 @@ class Reader:
         marks = tuple(name for name in (entity.modified, pages.DELETED, pages.MASTER) if name and entity.field(name))
         return Plan(entity, found, marks)
 
-    def window(self, plan: Plan, window: Window) -> Iterator[Page]:
+    def window(self, plan: Plan, window: Window, first: First | None = None) -> Iterator[Page]:
         """Pages in ascending order of modification. An expired cursor is replaced by a fresh query from the last instant at
         which nothing can have been missed, inclusively: records there come twice. Entities without such an instant come whole.
         """
         modified, since, restarts = plan.entity.modified, window.since, 0
-        resource = "queryAll" if window.deleted else "query"
         while True:
             where = soql.at_least(modified, since) if modified and since else ""
             seen = since
             try:
-                for found, started in self._pages(plan, resource, plan.query(where)):
+                for found, started in self._pages(plan, _resource(window), plan.query(where), first):
                     yield found
                     seen = _settled(found, started) or seen
                 return
             except CursorExpired:
+                first = None
                 restarts = restarts + 1 if seen == since else 0
                 if restarts >= _RESTARTS:
                     raise SystemUnavailable(
                         f"Salesforce drops the cursor of each query over {plan.entity.name} before it is read to its end."
                     ) from None
                 since = seen
+
+    def everything(self, plan: Plan, window: Window, jobs: Jobs, above: int) -> Iterator[Page]:
+        """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
+        read them page by page; else, and where the Bulk API does not read them, as `window` does."""
+        answer = self.api.answer(_resource(window), {"q": plan.query()})
+        first = pages.from_json(plan, answer), _date(answer)
+        if self.api.at_least(SINCE) and self._many(first[0], above):
+            try:
+                for content in jobs.query(plan.query(ordered=False), window.deleted):
+                    yield pages.from_csv(plan, content)
+                return
+            except BulkUnsupported:
+                pass
+        yield from self.window(plan, window, first)
+
+    def _many(self, first: Fetched, above: int) -> bool:
+        left = self.api.calls_left()
+        return first.more is not None and (first.total > above or (left is not None and -(-first.total // _PAGE) > left))
 
     def ids(self, plan: Plan, ids: Sequence[str]) -> Iterator[Page]:
         """Pages of these records, deleted ones included."""
@@ -72,18 +95,22 @@ class Reader:
                 if len(found.records):
                     yield found
 
-    def _pages(self, plan: Plan, resource: str, query: str) -> Iterator[tuple[Page, datetime | None]]:
-        """Each page, and when the query began by Salesforce's own clock."""
-        answer = self.api.answer(resource, {"q": query})
-        started = _date(answer)
+    def _pages(
+        self, plan: Plan, resource: str, query: str, first: First | None = None
+    ) -> Iterator[tuple[Page, datetime | None]]:
+        """Each page, and when the query began by Salesforce's own clock. `first`: what the query answered, if it was sent."""
+        if first is None:
+            answer = self.api.answer(resource, {"q": query})
+            first = pages.from_json(plan, answer), _date(answer)
+        found, started = first
         while True:
-            found, more = pages.from_json(plan, answer)
-            yield found, started
-            if not more:
+            yield found.page, started
+            if not found.more:
                 return
-            if not str(more).startswith("/services/data/"):
+            if not found.more.startswith("/services/data/"):
                 raise ContractError("Salesforce names a next page that is not one of its API.")
-            answer = self.api.answer(str(more))
+            answer = self.api.answer(found.more)
+            found = pages.from_json(plan, answer)
 
     def _field(self, entity: Entity, path: str) -> Field:
         first, point, rest = path.partition(".")
@@ -104,15 +131,23 @@ class Reader:
         return self._field(holding, rest)
 
 
+def _resource(window: Window) -> str:
+    return "queryAll" if window.deleted else "query"
+
+
 def _settled(found: Page, started: datetime | None) -> datetime | None:
     """The latest modification on the page that was there when the query began: up to it everything has been read.
 
     A later one belongs to a record that changed since, and that stood somewhere else in the order."""
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if started is None:
+    if started is None or not len(found.records):
         return None
+    last = found.marks["modified"].iloc[-1]
+    if not pd.isna(last) and last < started - _CLOCKS:  # the usual case: pages are in this order
+        return cast("datetime", last.to_pydatetime())
     moments = pa.array(found.marks["modified"])
     latest: datetime | None = pc.max(moments.filter(pc.less(moments, pa.scalar(started - _CLOCKS, moments.type)))).as_py()
     return latest

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Capabilities, Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
@@ -12,6 +12,7 @@ from connector_resources.salesforce import soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description, description, keyed
 from connector_resources.salesforce.errors import NotThere
+from connector_resources.salesforce.jobs import Jobs
 from connector_resources.salesforce.lanes import MOST
 from connector_resources.salesforce.prober import probe
 from connector_resources.salesforce.reader import Reader
@@ -20,7 +21,13 @@ from connector_resources.salesforce.writer import Writing
 if TYPE_CHECKING:
     import pandas as pd
 
-_CONCURRENCY, _MOST_AT_ONCE = 4, 20  # an org serves 25 long requests at a time, of all its clients together
+_CONCURRENCY = 4  # an org serves 25 long requests at a time, of all its clients together
+LIMITS = {  # of the configuration: default, least, most
+    "concurrency": (_CONCURRENCY, 1, 20),
+    "bulk_read_above": (20_000, 0, 10**9),
+    "bulk_write_above": (2_000, 0, 10**9),
+    "bulk_patience": (7_200, 1, 86_400),
+}
 
 
 class Salesforce(Connector):
@@ -30,7 +37,8 @@ class Salesforce(Connector):
     configuration  api_version ("62.0": the highest that may be used), login_url (where tokens come from, if not at url)
                    external_ids ({entity: its unique external id field}: creates are made by upsert, so that one that is sent
                    twice makes one record), concurrency (4: calls at a time when writing), reserve_calls (of the org's daily
-                   limit, left to others; a tenth of it)
+                   limit, left to others; a tenth of it), bulk_read_above (20,000 records), bulk_write_above (2,000 changes of
+                   one action), bulk_patience (7,200 seconds that a bulk job may take)
     credentials    client_id, and client_secret | refresh_token (with client_secret, if the app has one) | username and
                    private_key (PEM); grant (client_credentials, refresh_token, jwt_bearer) where they hold several
     """
@@ -39,6 +47,7 @@ class Salesforce(Connector):
     capabilities = Capabilities(
         delta_read=True,
         deletes=True,
+        bulk_read=True,
         write=True,
         upsert_key=True,
         conditional_write=False,
@@ -54,7 +63,8 @@ class Salesforce(Connector):
         self._reader = Reader(self._api, self._described)
         self._descriptions: dict[str, Description] = {}
         self._keys = _external_ids(given.configuration.get("external_ids") or {})
-        self._concurrency = _concurrency(given.configuration.get("concurrency", _CONCURRENCY))
+        self._limits = {name: _limit(given.configuration, name, *rule) for name, rule in LIMITS.items()}
+        self._jobs = Jobs(self._api, self._limits["bulk_patience"])
 
     def close(self) -> None:
         self._http.close()
@@ -86,7 +96,11 @@ class Salesforce(Connector):
         return self._described(entity).entity
 
     def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
-        return self._reader.window(self._reader.plan(entity, fields), window)
+        """A first read of many records goes through the Bulk API, and comes in no order."""
+        plan = self._reader.plan(entity, fields)
+        if window.since is None:
+            return self._reader.everything(plan, window, self._jobs, self._limits["bulk_read_above"])
+        return self._reader.window(plan, window)
 
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
         """Deleted records come too, marked as such. Ids have 15 or 18 characters, and 18 in the pages."""
@@ -95,7 +109,14 @@ class Salesforce(Connector):
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Creates, then updates, then deletes. With an upsert key a create is an upsert, so a record that has the key's value
         already is updated."""
-        return Writing(self._api, self._described(entity.name), changes, self._concurrency).outcomes()
+        return Writing(
+            self._api,
+            self._described(entity.name),
+            changes,
+            self._jobs,
+            self._limits["concurrency"],
+            self._limits["bulk_write_above"],
+        ).outcomes()
 
     def probe(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Creates are found by the upsert key (without one: UNKNOWN), updates by the values that they wrote."""
@@ -122,7 +143,8 @@ def _external_ids(given: object) -> dict[str, str]:
     return dict(given)
 
 
-def _concurrency(given: object) -> int:
-    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= _MOST_AT_ONCE:
-        raise ConfigurationError(f"concurrency of a Salesforce connector must be a number from 1 to {_MOST_AT_ONCE}.")
+def _limit(configuration: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    given = configuration.get(name, default)
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
+        raise ConfigurationError(f"{name} of a Salesforce connector must be a number from {least:,} to {most:,}.")
     return given

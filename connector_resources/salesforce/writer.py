@@ -5,9 +5,9 @@ lane writes next; nothing of it is ever sent twice by itself. Salesforce has no 
 before narrows the time in which somebody else's change could be overwritten, to about one call, and does not close it.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -15,13 +15,15 @@ import orjson
 
 from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import AnswerLost, ContractError, IntegrationError, SystemUnavailable
-from connector_resources.http import Answer
-from connector_resources.salesforce import soql
+from connector_resources.salesforce import ingest, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
-from connector_resources.salesforce.errors import salesforce_error
-from connector_resources.salesforce.lanes import Row, calls, lanes
+from connector_resources.salesforce.errors import BulkUnsupported, salesforce_error
+from connector_resources.salesforce.jobs import SINCE, Jobs
+from connector_resources.salesforce.jobs import told as ending
+from connector_resources.salesforce.lanes import MOST, Row, calls, lanes
 from connector_resources.salesforce.refusals import GONE, LOCKED, sentence
+from connector_resources.salesforce.results import Result, frame, parts_of, reason_of, records_of, results_of, subrequest
 from connector_resources.salesforce.rows import locking, rows
 
 if TYPE_CHECKING:
@@ -29,29 +31,25 @@ if TYPE_CHECKING:
 
 RETRIEVED = 2_000  # records that one retrieve reads at most
 _LONGEST_QUESTION = 12_000  # characters of a query inside a composite call
+_COLLATING = 48  # the version of the API that began to change the order of subrequests
+_CALLS_OF_A_JOB = 20  # about so many, looks at its state included
 _LOCK_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try of what was locked
 _WHO, _DELETED = "LastModifiedById", "IsDeleted"
 
 
-@dataclass
-class Result:
-    """What became of one change."""
-
-    outcome: Outcome
-    id: str | None
-    version: str | None = None
-    message: str = ""
-
-
 class Writing:
-    """Writes the changes of one entity, `concurrency` calls at a time."""
+    """Writes the changes of one entity, `concurrency` calls at a time; more than `bulk_above` of one action as a bulk job."""
 
-    def __init__(self, api: Api, described: Description, changes: Changes, concurrency: int) -> None:
+    def __init__(
+        self, api: Api, described: Description, changes: Changes, jobs: Jobs, concurrency: int, bulk_above: int
+    ) -> None:
         self.api = api
         self.described = described
         self.entity = described.entity
         self.changes = changes
+        self.jobs = jobs
         self.concurrency = concurrency
+        self.bulk_above = bulk_above
         self.rows = rows(described, changes)
         self.results: dict[int, Result] = {}
         self.current: dict[str, Mapping[str, Any]] = {}  # what is known of records, by the first 15 characters of their ids
@@ -69,7 +67,8 @@ class Writing:
             parents = self.current.get(str(row.id)[:15]) or {}
             row.locks |= {str(parents[name])[:15] for name in locking(self.described) if parents.get(name)}
         for action in ("create", "update", "delete"):
-            self._write([row for row in self.rows if row.action == action and row.at not in self.results])
+            todo = [row for row in self.rows if row.action == action and row.at not in self.results]
+            self._write(self._by_bulk(todo))
         if self.halted and not any(one.outcome in (Outcome.DONE, Outcome.UNKNOWN) for one in self.results.values()):
             raise self.halted
         return self._frame()
@@ -103,6 +102,49 @@ class Writing:
         for row in self.locked:
             self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, LOCKED))
         self.locked = []
+
+    def _by_bulk(self, todo: list[Row]) -> list[Row]:
+        """Write as bulk jobs what is worth it; the rows that are left to write otherwise."""
+        left, needed = self.api.calls_left(), math.ceil(len(todo) / MOST)
+        many = len(todo) > self.bulk_above or (left is not None and needed > max(left, _CALLS_OF_A_JOB))
+        if self.halted or not many or not self.api.at_least(SINCE) or not ingest.possible(self.entity, self.changes, todo):
+            return todo
+        try:
+            unmoved = self._unmoved(todo)
+            for part, content in ingest.parts(self.changes, self.entity, unmoved):
+                self._ingest(part, ingest.start(self.jobs, self.entity, part[0].action, content))
+        except BulkUnsupported:
+            return [row for row in todo if row.at not in self.results]
+        except IntegrationError as problem:
+            self.halted = problem
+        locked, self.locked = self.locked, []
+        return locked
+
+    def _ingest(self, part: Sequence[Row], id_: str) -> None:
+        """Note what became of a job's rows. Raises, after noting them as unknown, what keeps it from being known."""
+        try:
+            job = self.jobs.waited("ingest", id_)
+            told = ingest.told(self.jobs, self.entity, part[0].action, id_)
+        except IntegrationError as problem:
+            self._unknown(part, str(problem))
+            raise
+        results: list[dict[str, Any]] = []
+        rows = []
+        for row in part:
+            key = ingest.key_of(row)
+            if key in told.done:
+                results.append({"id": told.done[key], "success": True})
+            elif key in told.refused:
+                code, fields = told.refused[key]
+                results.append({"errors": [{"statusCode": code, "fields": fields}]})
+            else:
+                known = key in told.left
+                message = f"Salesforce ended the bulk job {id_} as {ending(job)} before this {self.entity.name} was written."
+                self.results[row.at] = Result(Outcome.ABSENT if known else Outcome.UNKNOWN, row.id, message=message)
+                continue
+            rows.append(row)
+        self._forget(part)
+        self._note(rows, results, asked=False)
 
     def _lane(self, lane: Sequence[Row]) -> None:
         """Call by call, until one fails for a reason that concerns all."""
@@ -141,8 +183,9 @@ class Writing:
         requests = [self._request(batch), *self._questions(batch, following)]
         self._forget([*batch, *following])
         try:
-            body = orjson.dumps({"allOrNone": False, "compositeRequest": requests})
-            parts = _parts(self.api.send("POST", "composite", body))
+            order = {"collateSubrequests": False} if self.api.at_least(_COLLATING) else {}
+            body = orjson.dumps({"allOrNone": False, **order, "compositeRequest": requests})
+            parts = parts_of(self.api.send("POST", "composite", body))
             if problem := salesforce_error(parts["write"]):
                 raise problem
         except (AnswerLost, SystemUnavailable) as problem:
@@ -151,13 +194,13 @@ class Writing:
                 return  # this call alone; the lane goes on
             raise
         try:
-            results = _results(parts["write"], len(batch))
+            results = results_of(parts["write"], len(batch))
         except ContractError as problem:
             self._unknown(batch, str(problem))
             raise
         for name in ("after", "next"):
             if name in parts and parts[name].status < 300:
-                self._learn(_records(parts[name]))
+                self._learn(records_of(parts[name]))
         self._note(batch, results, asked="after" in parts)
 
     def _note(self, batch: Sequence[Row], results: Sequence[Mapping[str, Any]], asked: bool) -> None:
@@ -166,13 +209,14 @@ class Writing:
             try:
                 self._look(done, self.fields)
             except IntegrationError:  # what was done is done; only its version stays unknown
-                self.current.clear()
+                for id_ in done:
+                    self.current.pop(id_[:15], None)
         for row, result in zip(batch, results, strict=True):
             if result.get("success"):
                 id_ = str(result["id"])
                 self.results[row.at] = Result(Outcome.DONE, id_, self._version(id_))
                 continue
-            code, fields = _reason(result)
+            code, fields = reason_of(result)
             gone = row.action != "create" and self.current.get(str(row.id)[:15], {}).get(_DELETED, code == "NOT_FOUND")
             if code == LOCKED:
                 self.locked.append(row)
@@ -195,12 +239,12 @@ class Writing:
         action, path = batch[0].action, "composite/sobjects"
         if action == "delete":
             ids = ",".join(str(row.id) for row in batch)
-            return _subrequest("write", "DELETE", self.api.place(f"{path}?allOrNone=false&ids={ids}"))
+            return subrequest("write", "DELETE", self.api.place(f"{path}?allOrNone=false&ids={ids}"))
         if action == "create" and self.entity.upsert_key:
             path = f"{path}/{self.entity.name}/{self.entity.upsert_key}"
         method = "POST" if action == "create" and not self.entity.upsert_key else "PATCH"
         body = {"allOrNone": False, "records": [row.body for row in batch]}
-        return _subrequest("write", method, self.api.place(path), body)
+        return subrequest("write", method, self.api.place(path), body)
 
     def _questions(self, batch: Sequence[Row], following: Sequence[Row]) -> Iterable[dict[str, Any]]:
         """Queries for what versions these rows have got, and what versions those rows have now."""
@@ -216,7 +260,7 @@ class Writing:
         for name, where in wheres.items():
             question = quote_plus(soql.select(self.entity.name, fields, where)) if len(where) < _LONGEST_QUESTION else ""
             if 0 < len(question) < _LONGEST_QUESTION:
-                yield _subrequest(name, "GET", self.api.place(f"queryAll?q={question}"))
+                yield subrequest(name, "GET", self.api.place(f"queryAll?q={question}"))
 
     def _look(self, ids: Sequence[str], fields: Sequence[str]) -> None:
         """Learn what these records hold now: nothing, of those that are gone."""
@@ -243,53 +287,3 @@ class Writing:
         unsent = str(self.halted or "")
         results = [self.results.get(row.at) or Result(Outcome.ABSENT, row.id, message=unsent) for row in self.rows]
         return frame(self.changes, results)
-
-
-def frame(changes: Changes, results: Sequence[Result]) -> "pd.DataFrame":
-    """Outcomes as Connector.write and Connector.probe return them."""
-    import pandas as pd
-
-    columns = {
-        "outcome": [result.outcome.value for result in results],
-        "id": [result.id for result in results],
-        "version": [result.version for result in results],
-        "message": [result.message for result in results],
-    }
-    return pd.DataFrame(columns, index=changes.steps.index, dtype=object)
-
-
-def _subrequest(name: str, method: str, url: str, body: Any = None) -> dict[str, Any]:
-    request = {"referenceId": name, "method": method, "url": url}
-    return request if body is None else request | {"body": body}
-
-
-def _parts(answer: Answer) -> dict[str, Answer]:
-    """The answers inside a composite answer, by their reference."""
-    try:
-        kind, parts = {"content-type": "application/json"}, {}
-        for one in answer.json()["compositeResponse"]:
-            content = orjson.dumps(one["body"], default=str)
-            parts[str(one["referenceId"])] = Answer(answer.system, answer.path, int(one["httpStatusCode"]), kind, content)
-        return {"write": parts.pop("write"), **parts}
-    except (ContractError, KeyError, TypeError, ValueError):
-        raise AnswerLost("Salesforce answered a composite call in a form that the connector does not know.") from None
-
-
-def _results(answer: Answer, count: int) -> list[Mapping[str, Any]]:
-    results = answer.json()
-    if not isinstance(results, list) or len(results) != count or not all(isinstance(one, dict) for one in results):
-        raise ContractError("Salesforce answered a write without one result for each record.")
-    return results
-
-
-def _records(answer: Answer) -> list[Mapping[str, Any]]:
-    body = answer.json()
-    found = body.get("records") if isinstance(body, dict) else None
-    return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
-
-
-def _reason(result: Mapping[str, Any]) -> tuple[str, Sequence[object]]:
-    errors = result.get("errors")
-    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    fields = first.get("fields")
-    return str(first.get("statusCode", "")), fields if isinstance(fields, list) else []

@@ -94,10 +94,13 @@ def running_sandbox() -> Iterator[Sandbox]:
 def sandbox(running_sandbox: Sandbox) -> Iterator[Sandbox]:
     """The org as it was at first, whatever the test does to it."""
     before, limit = running_sandbox.state.copied(), running_sandbox.state.api_limit
+    user = running_sandbox.state.user_id
     running_sandbox.faults.forget_requests()
     yield running_sandbox
     running_sandbox.faults.clear()
+    running_sandbox.state.jobs.clear()
     running_sandbox.state.records, running_sandbox.state.api_limit = before, limit
+    running_sandbox.state.user_id = user
 
 
 @pytest.fixture

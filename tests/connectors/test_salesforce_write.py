@@ -247,6 +247,13 @@ def test_records_are_read_again_directly_before_they_are_written(sandbox: Sandbo
     assert stored(sandbox, ids[599])["Phone"] == "theirs"
 
 
+def test_no_changes_cost_no_call(sandbox: Sandbox, salesforce: Salesforce) -> None:
+    account = salesforce.describe("Account")
+    sandbox.faults.forget_requests()
+    assert write(salesforce, account) == []
+    assert sandbox.requests == []
+
+
 def test_what_has_nothing_to_write_costs_no_write(sandbox: Sandbox, salesforce: Salesforce) -> None:
     [id_] = add(sandbox, {"Name": "a"})
     before = version(sandbox, id_)
@@ -322,6 +329,7 @@ def test_a_session_that_ends_between_two_batches_is_renewed(sandbox: Sandbox, ke
     results = write(keyed, account, *(change("create", Name=f"n{number}") for number in range(1000)))
     assert outcomes(results) == ["done"] * 1000
     assert len(sandbox.state.records["Account"]) == 1040
+    assert calls(sandbox, "/oauth2/token") == 2  # one of the lanes renews it for all
 
 
 def test_credentials_that_end_between_two_batches_lose_no_result(sandbox: Sandbox, connect: Any) -> None:

@@ -5,7 +5,7 @@ As in SOQL: text compares without case, '' is null, a comparison with < or > is 
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from lark import Token
@@ -35,6 +35,7 @@ _KINDS = {
     "int": ("number",),
     "double": ("number",),
     "currency": ("number",),
+    "percent": ("number",),
     "boolean": ("boolean",),
     "date": ("date", "period"),
     "datetime": ("datetime", "period"),
@@ -63,6 +64,20 @@ class Conditions:
                 return self._membership(condition)
             case Comparison():
                 return self._comparison(condition)
+
+    def candidates(self, condition: Condition | None) -> Iterable[Record]:
+        """The records among which those are that pass the test, in the order of their ids: few, where a key is asked for."""
+        table = self.org.records[self.kind.name]
+        if isinstance(condition, Membership) and not condition.negated and not isinstance(condition.choices, Query):
+            place = self.place(condition.path)
+            texts = [str(self._comparable(condition.path, place.field, value)) for value in condition.choices]
+            if not place.steps and place.field.type == "id":
+                return [table[id_] for id_ in sorted(set(texts)) if id_ in table]
+            if not place.steps and place.field.external:
+                name = place.field.name
+                found = {i for text in texts for i in self.org.index.candidates(self.org.records, self.kind.name, name, text)}
+                return [table[id_] for id_ in sorted(found) if id_ in table]
+        return table.values()
 
     def place(self, path: Token) -> Place:
         try:

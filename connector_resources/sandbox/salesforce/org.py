@@ -88,10 +88,19 @@ class Org:
                 return kind
         raise not_found()
 
-    def fields(self, kind: SObjectType) -> dict[str, SField]:
+    def fields(self, kind: SObjectType) -> Mapping[str, SField]:
         """The fields that can be seen now."""
         hidden = self.hidden()
-        return {name: field for name, field in kind.fields.items() if (kind.name, name) not in hidden}
+        return (
+            kind.fields
+            if not hidden
+            else {name: field for name, field in kind.fields.items() if (kind.name, name) not in hidden}
+        )
+
+    def field(self, kind: SObjectType, name: str) -> SField | None:
+        """The field of this name, whatever its case, if it can be seen now."""
+        found = kind.by_lower_name.get(name.lower())
+        return None if found is None or (kind.name, found.name) in self.hidden() else found
 
     # Records
 

@@ -68,7 +68,7 @@ def _text(kind: str, value: Any) -> str:
         return str(value).lower()
     if kind == "datetime":
         return str(value).replace("+0000", "Z")
-    if kind in ("double", "currency"):
+    if kind in ("double", "currency", "percent"):
         number = float(value)
         if abs(number) < 10_000_000:
             return repr(number)
@@ -122,9 +122,10 @@ class _Search:
         test = self.conditions.test(self.query.where) if self.query.where else None
         places = self.places()  # resolved first: a wrong name is refused even when nothing is found
         del places
-        table = self.org.records[self.kind.name].values()
         found = [
-            record for record in table if (self.deleted or not record.get("IsDeleted")) and (test is None or test(record))
+            record
+            for record in self.conditions.candidates(self.query.where)
+            if (self.deleted or not record.get("IsDeleted")) and (test is None or test(record))
         ]
         for sort in reversed(self.query.order):
             read = comparing(self.conditions.place(sort.path), self.org)

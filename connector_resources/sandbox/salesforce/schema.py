@@ -5,6 +5,7 @@ Follows "sObject Describe" and "DescribeSObjectResult" of the REST and SOAP API 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -17,6 +18,7 @@ _SOAP = {
     "int": "xsd:int",
     "double": "xsd:double",
     "currency": "xsd:double",
+    "percent": "xsd:double",
     "date": "xsd:date",
     "datetime": "xsd:dateTime",
     "address": "urn:address",
@@ -79,7 +81,7 @@ class SField:
 
     @property
     def numeric(self) -> bool:
-        return self.type in ("int", "double", "currency")
+        return self.type in ("int", "double", "currency", "percent")
 
     @property
     def filterable(self) -> bool:
@@ -89,7 +91,7 @@ class SField:
         """As one entry of `fields` in a describe answer."""
         custom = self.name.endswith("__c")
         identity = self.type == "id"
-        plain = self.filterable and self.type not in ("double", "currency", "datetime")
+        plain = self.filterable and self.type not in ("double", "currency", "percent", "datetime")
         choices = [
             {"active": True, "defaultValue": False, "label": choice, "validFor": None, "value": choice}
             for choice in self.choices
@@ -155,6 +157,10 @@ class SObjectType:
     readonly: bool
     fields: Mapping[str, SField]
     children: tuple[Child, ...]
+
+    @cached_property
+    def by_lower_name(self) -> Mapping[str, SField]:
+        return {name.lower(): field for name, field in self.fields.items()}
 
     def described(self, base: str) -> dict[str, Any]:
         """As in a global describe; `base` is the path of the API's version ("/services/data/v67.0")."""

@@ -11,8 +11,12 @@ from connector_resources.sandbox.salesforce.records import Record
 STAGES = {  # stage → probability, forecast category
     "Prospecting": (10, "Pipeline"),
     "Qualification": (10, "Pipeline"),
+    "Needs Analysis": (20, "Pipeline"),
+    "Value Proposition": (50, "Pipeline"),
+    "Id. Decision Makers": (60, "Pipeline"),
+    "Perception Analysis": (70, "Pipeline"),
     "Proposal/Price Quote": (75, "Pipeline"),
-    "Negotiation/Review": (90, "Best Case"),
+    "Negotiation/Review": (90, "BestCase"),
     "Closed Won": (100, "Closed"),
     "Closed Lost": (0, "Omitted"),
 }

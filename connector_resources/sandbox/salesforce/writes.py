@@ -87,9 +87,9 @@ class Ambiguous(Exception):
 
 def key_field(org: Org, kind: SObjectType, name: str) -> SField:
     """The field by which records can be addressed. Raises Refusal 404."""
-    for field in org.fields(kind).values():
-        if field.name.lower() == name.lower() and (field.external or field.lookup or field.type == "id"):
-            return field
+    field = org.field(kind, name)
+    if field is not None and (field.external or field.lookup or field.type == "id"):
+        return field
     message = f"Provided external ID field does not exist or is not accessible: {name}"
     raise Refusal(404, "NOT_FOUND", message)
 
@@ -122,14 +122,13 @@ def _check_writable_type(kind: SObjectType) -> None:
 
 def stored(org: Org, kind: SObjectType, body: Mapping[str, Any], own_id: str | None) -> Record:
     """The body's values in the form in which they are stored. Raises Refusal 400."""
-    known = {name.lower(): field for name, field in org.fields(kind).items()}
     values: Record = {}
     for name, value in body.items():
         if name == "attributes":
             continue
-        field = known.get(name.lower())
+        field = org.field(kind, name)
         if field is None and (step := relation(org, kind, name)) and isinstance(value, dict):
-            field, value = known[step.field.lower()], _parent(org, step.kind, name, value)
+            field, value = kind.fields[step.field], _parent(org, step.kind, name, value)
         if field is None:
             raise Refusal(400, "INVALID_FIELD", f"No such column '{name}' on sobject of type {kind.name}")
         if not field.writable or (field.fixed and own_id is not None):
@@ -191,7 +190,7 @@ def _stored(org: Org, field: SField, value: Any) -> Any:
             if not isinstance(value, bool):
                 raise _unreadable("boolean", value)
             return value
-        case "int" | "double" | "currency":
+        case "int" | "double" | "currency" | "percent":
             return _number(field, value)
         case "date":
             return _moment(value, "date")
