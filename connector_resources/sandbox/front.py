@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
 import orjson
@@ -13,11 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.faults import Fault, Faults
-from connector_resources.sandbox.salesforce.org import Org
-from connector_resources.sandbox.salesforce.rest import Answer, Call, Rest
+from connector_resources.sandbox.salesforce.rest import Answer, Call
 
 
-class Protocol(H11Protocol):
+class BreakableProtocol(H11Protocol):
     """HTTP/1.1 that lets the application reach its connection, which faults need in order to break it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn itself has it
@@ -25,10 +24,18 @@ class Protocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
+class State(Protocol):
+    def revoke_tokens(self) -> None: ...
+
+
+class Surface(Protocol):
+    def answer(self, call: Call) -> Answer: ...
+
+
 class Front:
     """The ASGI application."""
 
-    def __init__(self, org: Org, rest: Rest, faults: Faults) -> None:
+    def __init__(self, org: State, rest: Surface, faults: Faults) -> None:
         self.org = org
         self.rest = rest
         self.faults = faults
@@ -50,7 +57,7 @@ class Front:
         if kind == "lose":
             await _closed(transport.abort, receive)
             return
-        await _send(send, answer, cut=kind == "cut")
+        await _send(send, answer, cut=kind == "cut", drip=last.seconds if last and kind == "drip" else None)
         if kind == "cut":
             await _closed(transport.close, receive)
 
@@ -106,13 +113,19 @@ async def _call(scope: Scope, receive: Receive) -> Call:
     return Call(scope["method"], path, query, headers, body, f"{scope['scheme']}://{headers.get('host', 'localhost')}")
 
 
-async def _send(send: Send, answer: Answer, cut: bool = False) -> None:
-    """`cut`: promise the whole body and send half of it."""
+async def _send(send: Send, answer: Answer, cut: bool = False, drip: float | None = None) -> None:
+    """`cut`: promise the whole body and send half of it. `drip`: seconds between pieces."""
     kind, content = _content(answer.body)
     headers = {"Content-Type": kind} if content else {}
     headers |= dict(answer.headers) | ({} if answer.status == 204 else {"Content-Length": str(len(content))})
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    if drip is not None:
+        step = max(1, len(content) // 16)
+        for start in range(0, len(content), step):
+            await send({"type": "http.response.body", "body": content[start : start + step], "more_body": True})
+            await asyncio.sleep(drip)
+        content = b""
     await send({"type": "http.response.body", "body": content[: len(content) // 2] if cut else content, "more_body": cut})
 
 
