@@ -34,6 +34,7 @@ from connector_resources.errors import (
     SystemUnavailable,
 )
 from connector_resources.tls import trust
+from connector_resources.wire import Wire
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
@@ -139,11 +140,9 @@ class Http:
         self.largest = largest
         require_safe(system, self.url)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes whole URLs at INFO, and with them ids and key values
+        self.wire = Wire(httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False))
         self._client = httpx.Client(
-            verify=trust(system, ca_file, certificate),
-            timeout=timeout,
-            headers={"User-Agent": "erp-integration"},
-            trust_env=False,
+            transport=self.wire, timeout=timeout, headers={"User-Agent": "erp-integration"}, trust_env=False
         )
 
     def close(self) -> None:
