@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from connector_resources.contract import Clock, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
@@ -17,6 +17,7 @@ from connector_resources.values import at, column, since_text
 if TYPE_CHECKING:
     import pandas as pd
 
+Untold: TypeAlias = Mapping[int, Sequence[Path]]  # row → paths in it that the other side could not tell
 _PASSES = 3
 _CLOCKS = timedelta(minutes=1)  # the other side's clock need not agree to the second
 
@@ -48,7 +49,7 @@ class Reader:
         for _ in range(_PASSES):
             started, shifted = self.now() - _CLOCKS, False
             for rows, reply, steady in self._pages(read, self._values(read, window)):
-                found = self.page(rows, reply, deleted=window.deleted)
+                found = self.page(rows, _untold(reply, read.records), deleted=window.deleted)
                 shifted = shifted or (not steady and _changed_since(found, started))
                 if len(found.records):
                     yield found
@@ -72,9 +73,9 @@ class Reader:
                 reply = self.ask(one.call, {"id": some[0], "ids": some, "size": len(some)}, about_record=True)
             except Gone:
                 continue
-            rows = self._rows(reply, one.records, alone=one.many == 1)
+            rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
             if rows:
-                yield self.page(rows, reply)
+                yield self.page(rows, _untold(reply, one.records))
 
     def _picked(self, wanted: set[str]) -> Iterator[Page]:
         for found in self.window(Window()) if wanted else ():
@@ -112,7 +113,8 @@ class Reader:
 
     def _rows(self, reply: Reply, path: Path, alone: bool = False) -> list[Any]:
         rows = at(reply.content, path)
-        if rows is None or (rows is NOTHING and (alone or self.textual)):  # XML leaves an empty list out
+        empty = alone or self.textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
+        if (rows is None and empty) or (rows is NOTHING and (alone or self.textual)):  # XML leaves an empty list out
             return []
         if alone and isinstance(rows, Mapping):
             return [rows]
@@ -138,19 +140,19 @@ class Reader:
             )
         return str(found)
 
-    def page(self, rows: list[Any], reply: Reply, deleted: bool = True) -> Page:
+    def page(self, rows: list[Any], untold: "Untold", deleted: bool = True) -> Page:
         """The page of these records, the last of those that share an id. `deleted` False: without deleted ones."""
         spec, entity = self.spec, self.spec.entity
         last = {self.id_of(row): at_ for at_, row in enumerate(rows)}
         flags = [False] * len(rows) if spec.deleted is None else [self._is_deleted(row) for row in rows]
         places = [place for place in sorted(last.values()) if deleted or not flags[place]]
         kept = [rows[place] for place in places]
-        untold = [reply.untold.get(place, frozenset()) for place in places]
+        gone = [untold.get(place, ()) for place in places]
         columns, absent = {}, {}
         for name, field in self.fields.items():
-            array, missing = self._column(field, kept, untold)
+            array, missing = self._column(field, kept, gone)
             columns[name], absent[name] = (arrow_type(field.field), array), missing
-        modified = self._column(spec.fields[entity.modified], kept, untold)[0] if entity.modified else [None] * len(kept)
+        modified = self._column(spec.fields[entity.modified], kept, gone)[0] if entity.modified else [None] * len(kept)
         found = page(
             [self.id_of(row) for row in kept],
             columns,
@@ -160,9 +162,10 @@ class Reader:
         )
         return Page(found.records, found.marks, _absent(found.records, absent))
 
-    def _column(self, field: FieldSpec, rows: list[Any], untold: list[frozenset[str]]) -> Any:
+    def _column(self, field: FieldSpec, rows: list[Any], untold: Sequence[Sequence[Path]]) -> Any:
         values = [
-            NOTHING if ".".join(field.path) in gone else at(row, field.path) for row, gone in zip(rows, untold, strict=True)
+            NOTHING if gone and _is_under(field.path, gone) else at(row, field.path)
+            for row, gone in zip(rows, untold, strict=True)
         ]
         return column(self.spec.entity.name, field, values, self.textual)
 
@@ -196,6 +199,21 @@ def version_of(spec: EntitySpec, row: Any) -> str | None:
     path = spec.version or (spec.fields[spec.entity.modified].path if spec.entity.modified else None)
     found = at(row, path) if path else None
     return None if found in (None, NOTHING) else str(found)
+
+
+def _untold(reply: Reply, records: Path) -> Untold:
+    """Raises ContractError where the other side could not tell a whole record, or the list itself."""
+    found: dict[int, list[Path]] = {}
+    for path in reply.untold:
+        inside = path[len(records) :]
+        if path[: len(records)] != records or len(inside) < 2 or not inside[0].isdigit():
+            raise ContractError(f"The other side could not tell {'.'.join(path)}, without which records would be missed.")
+        found.setdefault(int(inside[0]), []).append(inside[1:])
+    return found
+
+
+def _is_under(path: Path, gone: Sequence[Path]) -> bool:
+    return any(path[: len(one)] == one for one in gone)
 
 
 def _changed_since(found: Page, moment: datetime) -> bool:

@@ -190,7 +190,7 @@ class Writer:
     def _done(self, one: Step, way: Writing, reply: Reply) -> Result:
         refused = reply.value(way.refusals) if way.refusals else None
         if refused:
-            return Result(Outcome.REFUSED, one.id, None, self._why(refused))
+            return self._refused(one, refused)
         id_ = reply.value(way.id)
         if isinstance(way.id, Header) and isinstance(id_, str):
             id_ = id_.rstrip("/").rpartition("/")[2]
@@ -200,15 +200,21 @@ class Writer:
         found = str(id_) if id_ not in (None, "") else one.id
         return Result(Outcome.DONE, found, str(version) if version is not None else None)
 
-    def _why(self, refused: Any) -> str:
-        """Codes and names of fields from a list of refusals; never their texts, which may quote values."""
+    def _refused(self, one: Step, refused: Any) -> Result:
+        """By the first of a list of refusals: its code and the names of fields; never its text, which may quote values."""
         first = refused[0] if isinstance(refused, list) else refused
         told = first if isinstance(first, Mapping) else {}
         code = shown_code(told.get("code", ""))
+        known = self.refusals.of(None, code, about_record=True)
+        if isinstance(known, Gone) and one.action == "delete":
+            return Result(Outcome.DONE, one.id)
+        if known is not None:
+            return Result(Outcome.MOVED if isinstance(known, Moved) else Outcome.REFUSED, one.id, None, str(known))
         field = told.get("field")
         path = ".".join(map(str, field)) if isinstance(field, list) else shown_code(field)
         about = ", ".join(part for part in (code, path) if part)
-        return f"{self.title} does not take this record{f' ({about})' if about else ''}; correct it where it comes from."
+        why = f"{self.title} does not take this record{f' ({about})' if about else ''}; correct it where it comes from."
+        return Result(Outcome.REFUSED, one.id, None, why)
 
     def _batched(self, some: Sequence[Step], batch: Batch) -> dict[Any, Result]:
         items = [fill(batch.item, self.values(one)) for one in some]

@@ -89,7 +89,48 @@ def check_field(source: Document, place: Place, kind: FieldType, raw: Mapping[st
         raise source.refuse((*place, "format"), "seconds and millis make an instant; a civil date has none")
 
 
+def check_query(source: Document, place: Place, call: "Call") -> None:
+    """A GraphQL document is one operation, and its variables are those that the manifest gives."""
+    from graphql import GraphQLSyntaxError, NonNullTypeNode, OperationDefinitionNode, parse
+
+    try:
+        found = [node for node in parse(call.query).definitions if isinstance(node, OperationDefinitionNode)]
+    except GraphQLSyntaxError as problem:
+        raise source.refuse((*place, "query"), f"not GraphQL: {problem.message}") from None
+    if len(found) != 1:
+        raise source.refuse((*place, "query"), "expected one operation (query or mutation)")
+    declared = {one.variable.name.value: one for one in found[0].variable_definitions or ()}
+    for name in call.body or {}:
+        if name not in declared:
+            raise source.refuse((*place, "variables", name), f"the query has no variable ${name}{suggestion(name, declared)}")
+    for name, one in declared.items():
+        if isinstance(one.type, NonNullTypeNode) and one.default_value is None and name not in (call.body or {}):
+            raise source.refuse((*place, "variables"), f"the query needs ${name}, and nothing gives it")
+
+
+def calls(manifest: "Manifest") -> Iterator[tuple[Place, "Call"]]:
+    """Every request of a manifest, and where it stands."""
+    yield ("test",), manifest.test
+    for name, spec in manifest.entities.items():
+        verbs = {
+            "read": spec.read,
+            "tombstones": spec.tombstones,
+            "by_id": spec.by_id,
+            "batch": spec.batch,
+            "probe": spec.probe,
+        }
+        for verb, found in (verbs | dict(spec.writes)).items():
+            if found is not None:
+                yield ("entities", name, verb), found.call
+            paging = getattr(found, "paging", None)
+            if paging is not None and paging.then is not None:
+                yield ("entities", name, verb, "paging", "then"), paging.then
+
+
 def check_manifest(source: Document, manifest: "Manifest") -> None:
+    if manifest.kind == "graphql":
+        for at, call in calls(manifest):
+            check_query(source, at, call)
     for name, spec in manifest.entities.items():
         place: Place = ("entities", name)
         _check_named_fields(source, place, spec)
@@ -100,9 +141,9 @@ def check_manifest(source: Document, manifest: "Manifest") -> None:
             raise source.refuse(("auth", method), "'name' is missing: the header or parameter that takes the key")
     if not manifest.auth:
         raise source.refuse(("auth",), "no authentication method; give one of api_key, basic, oauth2, certificate")
-    for at, refusal in enumerate(manifest.refusals):
+    for row, refusal in enumerate(manifest.refusals):
         if refusal.status is None and refusal.code is None:
-            raise source.refuse(("errors", "table", at), "give 'status', 'code' or both")
+            raise source.refuse(("errors", "table", row), "give 'status', 'code' or both")
 
 
 def _check_named_fields(source: Document, place: Place, spec: "EntitySpec") -> None:

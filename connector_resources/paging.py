@@ -25,12 +25,12 @@ _LINK = re.compile(r'<([^>]*)>\s*;[^,<]*?\brel="?next"?', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its content (JSON-like) and headers (lower case), and the names of fields that it could not tell (row →
-    paths), which are absent whatever stands there."""
+    """An answer: its content (JSON-like) and headers (lower case), and the paths in it that the other side could not tell,
+    whatever stands there."""
 
     content: Any
     headers: Mapping[str, str] = field(default_factory=dict)
-    untold: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    untold: tuple[tuple[str, ...], ...] = ()
 
     def value(self, place: "Path | Header | None") -> Any:
         """What stands at a place of the answer; None where there is nothing."""

@@ -84,13 +84,14 @@ class Refusals:
         """What the table says of a status and a code; None where it says nothing."""
         for line in self.manifest.refusals:
             if line.status in (None, status) and line.code in (None, code):
-                return self._said(line.means, line.says, status, code, answer)
+                return self.said(line.means, code, answer, line.says, status)
         word = _ABOUT_RECORDS.get(status or 0) if about_record else None
         if status is not None and status < 300 and code:
             word = "record" if about_record else "contract"
-        return self._said(word, "", status, code, answer) if word else None
+        return self.said(word, code, answer, "", status) if word else None
 
-    def _said(self, word: str, says: str, status: int | None, code: str, answer: Answer | None) -> IntegrationError:
+    def said(self, word: str, code: str, answer: Answer | None, says: str = "", status: int | None = None) -> IntegrationError:
+        """The error that a word of the table stands for."""
         kind, sentence = MEANINGS[word]
         why = ", ".join(part for part in (code, f"status {status}" if status else "", answer.path if answer else "") if part)
         message = f"{self.manifest.title} {says or sentence}{f' ({why})' if why else ''}."

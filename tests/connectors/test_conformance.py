@@ -105,3 +105,7 @@ def test_salesforce_conforms(connect: Any) -> None:
     left = unproven(connect, "Account")
     reading = {name: sentence for name, sentence in left.items() if "Nothing was written" not in sentence}
     assert reading == {}
+
+
+def test_the_graphql_sandbox_conforms(visit: Visit) -> None:
+    assert unproven(lambda: visit("sandbox-graphql", method="oauth2"), "customer", SAMPLE) == {}

@@ -55,7 +55,7 @@ class RestSurface:
     def listed(self, call: Call, entity: str) -> Answer:
         self.shop.page()
         params = call.params
-        rows = self.shop.listed(entity, _moment(params.get("updated_since")), params.get("deleted") != "no")
+        rows = self.shop.listed(entity, moment_of(params.get("updated_since")), params.get("deleted") != "no")
         for name in ("stamp", "reference"):
             if name in params:
                 rows = [row for row in rows if row.get(name) == params[name] and not row["deleted"]]
@@ -73,12 +73,12 @@ class RestSurface:
             start = (int(params.get("page", "1")) - 1) * limit
         elif params.get("cursor"):
             key = tuple(params["cursor"].split("~"))
-            start = next((at for at, row in enumerate(rows) if _key(row) > key), total)
+            start = next((at for at, row in enumerate(rows) if place_of(row) > key), total)
         chosen = rows[start : start + limit]
         body: dict[str, Any] = {"items": [plain(row, self.shop.drifted(entity)) for row in chosen], "total": total}
         headers: dict[str, str] = {}
         if start + limit < total:
-            following = "~".join(_key(chosen[-1]))
+            following = "~".join(place_of(chosen[-1]))
             link = f"{call.base}{call.path}?{urlencode({**params, 'cursor': following})}"
             if by == "link":
                 body["next"] = link
@@ -89,7 +89,7 @@ class RestSurface:
         return _ok(body, headers)
 
     def deleted(self, call: Call, entity: str) -> Answer:
-        since = _moment(call.params.get("since"))
+        since = moment_of(call.params.get("since"))
         gone = [one for one in self.shop.tombstones[entity] if since is None or one.at >= since]
         return _ok({"items": [{"id": one.id, "deleted_at": instant(one.at)} for one in gone]})
 
@@ -165,13 +165,13 @@ def _body(call: Call) -> dict[str, Any]:
     return body
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment_of(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         raise Refusal(400, "bad_instant") from None
 
 
-def _key(row: dict[str, Any]) -> tuple[str, str]:
+def place_of(row: dict[str, Any]) -> tuple[str, str]:
     moment: datetime = row["updated_at"]
     return f"{moment.timestamp() * 1000:.0f}", str(row["id"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from connector_resources.sandbox.front import Front, Surface
 from connector_resources.sandbox.generic import access
+from connector_resources.sandbox.generic.graphql import GraphQLSurface
 from connector_resources.sandbox.generic.rest import RestSurface
 from connector_resources.sandbox.generic.shop import Shop
 from connector_resources.sandbox.salesforce.org import utc_now
@@ -18,7 +19,7 @@ class Surfaces:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        self.surfaces: dict[str, Surface] = {"/rest": RestSurface(shop)}
+        self.surfaces: dict[str, Surface] = {"/rest": RestSurface(shop), "/graphql": GraphQLSurface(shop)}
 
     def answer(self, call: Call) -> Answer:
         if call.path == "/oauth/token" and call.method == "POST":
