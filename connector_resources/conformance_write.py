@@ -12,7 +12,7 @@ import httpx
 import pandas as pd
 import pyarrow as pa
 
-from connector_resources.conformance import Check, Fails, NotApplicable, Once, Trial, losing, meddled, type_of
+from connector_resources.conformance_trial import Check, Fails, NotApplicable, Once, Trial, losing, meddled, type_of
 from connector_resources.contract import Changes, Connector, Entity, Field, FieldType, Outcome, Window
 from connector_resources.frames import arrow_type
 
