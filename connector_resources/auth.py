@@ -97,16 +97,19 @@ class StoredSecret(httpx.Auth):
             self._held = [found[name] for name in self.names]
         return self._held
 
+    def changed(self) -> bool:
+        """Load them again; whether they are others than before."""
+        before, self._held = self._held, None
+        return self.secrets() != before
+
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        plain, before = request.url, self.secrets()
-        self.place(request, *before)
+        plain = request.url
+        self.place(request, *self.secrets())
         response = yield request
-        if response.status_code == 401:
-            self._held = None
-            if self.secrets() != before:
-                request.url = plain
-                self.place(request, *self.secrets())
-                yield request
+        if response.status_code == 401 and self.changed():
+            request.url = plain
+            self.place(request, *self.secrets())
+            yield request
 
 
 Place: TypeAlias = Callable[..., None]  # (request, *secrets)

@@ -113,8 +113,9 @@ class Reader:
 
     def _rows(self, reply: Reply, path: Path, alone: bool = False) -> list[Any]:
         rows = at(reply.content, path)
-        empty = alone or self.textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
-        if (rows is None and empty) or (rows is NOTHING and (alone or self.textual)):  # XML leaves an empty list out
+        textual = self.textual and reply.content is not None
+        empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
+        if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out
             return []
         if alone and isinstance(rows, Mapping):
             return [rows]

@@ -109,3 +109,9 @@ def test_salesforce_conforms(connect: Any) -> None:
 
 def test_the_graphql_sandbox_conforms(visit: Visit) -> None:
     assert unproven(lambda: visit("sandbox-graphql", method="oauth2"), "customer", SAMPLE) == {}
+
+
+@pytest.mark.parametrize("method", ["basic", "oauth2"])
+def test_the_soap_sandbox_conforms(visit: Visit, method: str) -> None:
+    left = unproven(lambda: visit("sandbox-soap", method=method), "customer", SAMPLE)
+    assert set(left) == (set() if method == "oauth2" else {"a sign-in that expires is renewed"}), left

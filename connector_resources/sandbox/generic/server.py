@@ -9,6 +9,7 @@ from connector_resources.sandbox.generic import access
 from connector_resources.sandbox.generic.graphql import GraphQLSurface
 from connector_resources.sandbox.generic.rest import RestSurface
 from connector_resources.sandbox.generic.shop import Shop
+from connector_resources.sandbox.generic.soap import SoapSurface
 from connector_resources.sandbox.salesforce.org import utc_now
 from connector_resources.sandbox.salesforce.rest import Answer, Call
 from connector_resources.sandbox.server import Server
@@ -19,7 +20,11 @@ class Surfaces:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        self.surfaces: dict[str, Surface] = {"/rest": RestSurface(shop), "/graphql": GraphQLSurface(shop)}
+        self.surfaces: dict[str, Surface] = {
+            "/rest": RestSurface(shop),
+            "/graphql": GraphQLSurface(shop),
+            "/soap": SoapSurface(shop),
+        }
 
     def answer(self, call: Call) -> Answer:
         if call.path == "/oauth/token" and call.method == "POST":
