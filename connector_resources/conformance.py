@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from connector_resources.conformance_read import READING
-from connector_resources.conformance_trial import Check, Fails, NotApplicable, Trial
+from connector_resources.conformance_trial import Check, Fails, Held, NotApplicable, Trial, sample_of
 from connector_resources.conformance_write import WRITING, cleared
 from connector_resources.errors import IntegrationError
 
-__all__ = ["Finding", "Trial", "Verdict", "conform"]
+__all__ = ["Finding", "Held", "Trial", "Verdict", "conform", "sample_of"]
 
 
 class Verdict(StrEnum):

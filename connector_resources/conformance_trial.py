@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import httpx
+import pandas as pd
 import pyarrow as pa
 
-from connector_resources.contract import Capabilities, Connector, Entity, Page, Window
+from connector_resources.contract import Capabilities, Changes, Connector, Entity, Page, Window
+from connector_resources.errors import ConfigurationError
+from connector_resources.frames import arrow_type
 from connector_resources.http import Http
+from connector_resources.lined_yaml import suggestion
+from connector_resources.manifest import FieldSpec
+from connector_resources.values import Misfit, incoming
 from connector_resources.wire import Meddle, Pass
 
 
@@ -21,6 +28,23 @@ class Fails(Exception):
 
 class NotApplicable(Exception):
     """The connector does not promise this, or there is nothing to try it on."""
+
+
+@dataclass
+class Held:
+    """A CredentialStore in memory, for one process that tries a connector out."""
+
+    credentials: dict[str, str]
+
+    def load(self) -> Mapping[str, str]:
+        return dict(self.credentials)
+
+    @contextmanager
+    def exclusive(self) -> Iterator["Held"]:
+        yield self
+
+    def store(self, changed: Mapping[str, str]) -> None:
+        self.credentials |= changed
 
 
 @dataclass
@@ -144,3 +168,43 @@ def type_of(trial: Trial) -> Capabilities:
     """What the connector promises."""
     with trial.connector() as connector:
         return connector.capabilities
+
+
+# Changes to try
+
+
+def sample_of(entity: Entity, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample from JSON (numbers as Decimals), typed by the entity's fields. Raises ConfigurationError naming a field."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        field = entity.field(name)
+        if field is None:
+            raise ConfigurationError(f"The sample's '{name}' is no field of {entity.name}{suggestion(name, entity.names)}")
+        try:
+            found[name] = None if value is None else incoming(FieldSpec(field, (), ()), value)
+        except (Misfit, ValueError):
+            raise ConfigurationError(f"The sample's value of {name} is no {field.type}.") from None
+    return found
+
+
+def step(
+    action: str, values: Mapping[str, Any] | None = None, id_: str | None = None, version: str | None = None
+) -> dict[str, Any]:
+    return {"action": action, "id": id_, "version": version, "intent": str(uuid4()), "values": dict(values or {})}
+
+
+def changes_of(entity: Entity, *steps: Mapping[str, Any]) -> Changes:
+    """One row a step (action, id, version, intent, values by field name)."""
+    index = pd.Index([str(at) for at in range(len(steps))])
+    names = list(dict.fromkeys(name for one in steps for name in one["values"]))
+    fields = [found for name in names if (found := entity.field(name))]
+
+    def typed(values: list[Any], kind: Any) -> pd.arrays.ArrowExtensionArray:
+        return pd.arrays.ArrowExtensionArray(pa.array(values, kind))
+
+    values = {f.name: typed([one["values"].get(f.name) for one in steps], arrow_type(f)) for f in fields}
+    written = {f.name: [f.name in one["values"] for one in steps] for f in fields}
+    told = {name: typed([one[name] for one in steps], pa.string()) for name in ("action", "id", "version", "intent")}
+    return Changes(
+        pd.DataFrame(values, index=index), pd.DataFrame(written, index=index, dtype=bool), pd.DataFrame(told, index=index)
+    )

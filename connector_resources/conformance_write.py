@@ -10,11 +10,20 @@ from uuid import uuid4
 
 import httpx
 import pandas as pd
-import pyarrow as pa
 
-from connector_resources.conformance_trial import Check, Fails, NotApplicable, Once, Trial, losing, meddled, type_of
-from connector_resources.contract import Changes, Connector, Entity, Field, FieldType, Outcome, Window
-from connector_resources.frames import arrow_type
+from connector_resources.conformance_trial import (
+    Check,
+    Fails,
+    NotApplicable,
+    Once,
+    Trial,
+    changes_of,
+    losing,
+    meddled,
+    step,
+    type_of,
+)
+from connector_resources.contract import Connector, Field, FieldType, Outcome, Window
 
 _TRICKY: Mapping[FieldType, tuple[Any, ...]] = {
     FieldType.STRING: ("00123", 'Ünï 🎈 株式会社 "quoted" \'n \\ <b>&amp;', "x" * 32_000),
@@ -36,29 +45,6 @@ def _writing(trial: Trial) -> Iterator[Connector]:
         raise NotApplicable("The connector only reads (capability write).")
     with trial.connector() as connector:
         yield connector
-
-
-def step(
-    action: str, values: Mapping[str, Any] | None = None, id_: str | None = None, version: str | None = None
-) -> dict[str, Any]:
-    return {"action": action, "id": id_, "version": version, "intent": str(uuid4()), "values": dict(values or {})}
-
-
-def changes_of(entity: Entity, *steps: Mapping[str, Any]) -> Changes:
-    """One row a step (action, id, version, intent, values by field name)."""
-    index = pd.Index([str(at) for at in range(len(steps))])
-    names = list(dict.fromkeys(name for one in steps for name in one["values"]))
-    fields = [found for name in names if (found := entity.field(name))]
-
-    def typed(values: list[Any], kind: Any) -> pd.arrays.ArrowExtensionArray:
-        return pd.arrays.ArrowExtensionArray(pa.array(values, kind))
-
-    values = {f.name: typed([one["values"].get(f.name) for one in steps], arrow_type(f)) for f in fields}
-    written = {f.name: [f.name in one["values"] for one in steps] for f in fields}
-    told = {name: typed([one[name] for one in steps], pa.string()) for name in ("action", "id", "version", "intent")}
-    return Changes(
-        pd.DataFrame(values, index=index), pd.DataFrame(written, index=index, dtype=bool), pd.DataFrame(told, index=index)
-    )
 
 
 def send(trial: Trial, connector: Connector, *steps: Mapping[str, Any], probe: bool = False) -> list[dict[str, Any]]:

@@ -70,7 +70,9 @@ class Reader:
         for start in range(0, len(wanted), one.many):
             some = wanted[start : start + one.many]
             try:
-                reply = self.ask(one.call, {"id": some[0], "ids": some, "size": len(some)}, about_record=True)
+                reply = self.ask(
+                    one.call, {"id": some[0], "ids": some, "size": len(some), "fields": self._asked()}, about_record=True
+                )
             except Gone:
                 continue
             rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
@@ -85,10 +87,16 @@ class Reader:
                 yield Page(found.records[keep], found.marks[keep], absent)
 
     def _values(self, reading: Reading, window: Window) -> dict[str, Any]:
-        values: dict[str, Any] = {"fields": list(dict.fromkeys((self.spec.entity.key, *self.fields)))}
-        if window.since:
-            values["since"] = since_text(window.since, reading.since.format, reading.since.inclusive)
-        return values
+        since = window.since or reading.since.start
+        asked = {"since": since_text(since, reading.since.format, reading.since.inclusive)} if since else {}
+        return {"fields": self._asked(), **asked}
+
+    def _asked(self) -> list[str]:
+        """What must come with each record: the first names of the paths of fields and marks."""
+        spec = self.spec
+        marks = [spec.key.path, spec.fields[spec.entity.modified].path if spec.entity.modified else None]
+        paths = [*marks, spec.version, spec.deleted, *(field.path for field in self.fields.values())]
+        return list(dict.fromkeys(path[0] for path in paths if path))
 
     def _pages(self, reading: Reading, values: Mapping[str, Any]) -> Iterator[tuple[list[Any], Reply, bool]]:
         """Each page's rows and answer, and whether shifting pages would be noticed. A page that costs too much is asked for

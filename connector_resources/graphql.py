@@ -24,7 +24,7 @@ class GraphQLConnector(ManifestConnector):
         variables = templates.fill(call.body or {}, values)
         answer = self.http.send(
             "POST",
-            self.link(url) if url else self.http.url + self.manifest.endpoint,
+            self.link(url) if url else self.http.url + templates.path(self.manifest.title, self.manifest.endpoint, values),
             self._judge(about_record),
             content=body_of({"query": call.query, "variables": variables}),
             headers=templates.texts(self.manifest.headers, values),

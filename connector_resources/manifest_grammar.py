@@ -72,7 +72,17 @@ def _call(kind: str) -> dict[str, Key]:
 def _reading(call: Mapping[str, Key]) -> dict[str, Key]:
     since = Table(
         {
-            "format": Key(Text(choices=("iso", "seconds", "millis", "date")), "how {since} is written (default: iso)"),
+            "format": Key(
+                Text(
+                    pattern=r"iso|seconds|millis|date|.*%.*",
+                    like="iso, seconds, millis, date, or a pattern like %Y-%m-%d %H:%M:%S",
+                ),
+                "how {since} is written, in UTC (default: iso)",
+            ),
+            "start": Key(
+                Text(pattern=r"[0-9]{4}-[0-9]{2}-[0-9]{2}", like="a day like 1970-01-01"),
+                "what {since} is where all records are wanted (default: nothing, which leaves its key out)",
+            ),
             "inclusive": Key(Flag(), "false where the other side leaves out what changed at exactly {since} (default: true)"),
         }
     )

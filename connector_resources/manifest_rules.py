@@ -16,7 +16,6 @@ _ANYWHERE = ("config",)
 _READS = (*_ANYWHERE, "since", "size", "cursor", "offset", "page", "fields")
 _WRITES = (*_ANYWHERE, "record", "intent", "id", "version", "key", "action")
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "test": _ANYWHERE,
     "read": _READS,
     "tombstones": _READS,
     "by_id": (*_ANYWHERE, "id", "ids", "size", "fields"),
@@ -47,7 +46,8 @@ def placeholders(call: "Call", *others: Any) -> set[str]:
 def check_placeholders(source: Document) -> None:
     """Each placeholder is one that its operation fills."""
     raw = source.content
-    _known(source, ("test",), raw["test"], KNOWN["test"], ())
+    for key in ("test", "headers", "wsdl", "endpoint"):
+        _known(source, (key,), raw.get(key), _ANYWHERE, ())
     for name, entity in raw["entities"].items():
         for verb in KNOWN.keys() & entity.keys():
             place, fields = ("entities", name, verb), tuple(entity["fields"])

@@ -18,7 +18,8 @@ from typing import Any
 from connector_resources.contract import Connector
 from connector_resources.errors import ConfigurationError
 from connector_resources.lined_yaml import suggestion
-from connector_resources.manifest import Manifest, parse
+from connector_resources.manifest import Manifest
+from connector_resources.manifest_parse import parse
 
 BUILT_IN = {"salesforce": "connector_resources.salesforce.resource:Salesforce"}
 GROUP = "integration.connectors"

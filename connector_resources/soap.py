@@ -78,7 +78,7 @@ class SoapConnector(ManifestConnector):
             wire = _Wire(self)
             settings = ZeepSettings(raw_response=True, forbid_dtd=True, forbid_entities=True, force_https=False)
             try:
-                client = Client(self.http.url + self.manifest.wsdl, transport=wire, settings=settings, wsse=self._token())
+                client = Client(self.at(self.manifest.wsdl), transport=wire, settings=settings, wsse=self._token())
                 service = client.bind(self.manifest.service, self.manifest.port)
             except (ZeepError, ValueError, etree.XMLSyntaxError) as problem:
                 raise ConfigurationError(
@@ -87,6 +87,10 @@ class SoapConnector(ManifestConnector):
                 ) from None
             self._service = service, wire
         return self._service  # type: ignore[no-any-return] # zeep has no types
+
+    def at(self, path: str) -> str:
+        """The whole URL of a path that may name {config.NAME}."""
+        return self.http.url + templates.path(self.manifest.title, path, {"config": self.given.configuration})
 
     def _token(self) -> "_Token | None":
         place = self.manifest.auth[self.given.authentication_method].get("in", "")
@@ -153,7 +157,7 @@ class _Wire:
 
     def post_xml(self, address: str, envelope: Any, headers: Mapping[str, str]) -> Answer:
         connector = self.connector
-        place = connector.http.url + connector.manifest.endpoint if connector.manifest.endpoint else connector.link(address)
+        place = connector.at(connector.manifest.endpoint) if connector.manifest.endpoint else connector.link(address)
         others = {name: value for name, value in headers.items() if name.lower() != "content-type"}
         return connector.http.send(
             "POST",

@@ -170,6 +170,8 @@ def since_text(moment: datetime, form: str, inclusive: bool) -> str | int:
         case "seconds" | "millis":
             unit = timedelta(seconds=1) if form == "seconds" else timedelta(milliseconds=1)
             return (moment - _EPOCH) // unit - (0 if inclusive else 1)
+    if form != "iso":
+        return (moment if inclusive else moment - timedelta(seconds=1)).strftime(form)
     moment = moment if inclusive else moment - timedelta(milliseconds=1)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 

@@ -7,7 +7,7 @@ from shopping import Visit, changes, manifest_text, python, read
 
 from connector_resources.contract import Outcome
 from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError
-from connector_resources.manifest import parse
+from connector_resources.manifest_parse import parse
 from connector_resources.sandbox.generic import ShopSandbox
 
 NAME = "sandbox-graphql"

@@ -113,6 +113,14 @@ def test_a_side_that_leaves_out_the_border_is_asked_for_a_little_more(visit: Vis
     assert shop.requests[0].target.endswith(f"updated_since={asked[form]}")
 
 
+def test_a_read_of_everything_may_have_a_start_and_names_what_it_needs(visit: Visit, shop: ShopSandbox) -> None:
+    since = 'since: {format: "%Y-%m-%dT%H:%M:%S+00:00", start: 1970-01-01}'
+    connector = visit("sandbox-rest", (PAGING, f"{PAGING}\n      {since}"), ("by: cursor, limit", 'fields: "{fields}", limit'))
+    assert len(read(connector, "customer", None, "city", "name")) == 520
+    assert "fields=id,updated_at,etag,deleted,address,name&" in shop.requests[0].target
+    assert shop.requests[0].target.endswith("updated_since=1970-01-01T00:00:00+00:00")
+
+
 def test_values_arrive_as_they_are(visit: Visit, shop: ShopSandbox) -> None:
     record = read(visit())["00000003"]
     assert record["code"] == "00003"

@@ -9,8 +9,9 @@ import pytest
 
 from connector_resources.errors import ConfigurationError
 from connector_resources.lined_yaml import load
-from connector_resources.manifest import Header, parse
+from connector_resources.manifest import Header
 from connector_resources.manifest_grammar import KINDS, manifest_form, published
+from connector_resources.manifest_parse import parse
 from connector_resources.registry import connector_class, connector_types, manifest_class, read_manifest
 from connector_resources.templates import NOTHING, fill, path
 

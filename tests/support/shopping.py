@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from connector_resources.contract import Changes, Connector, Entity, Given, Page, Window
 from connector_resources.frames import arrow_type
-from connector_resources.manifest import parse
+from connector_resources.manifest_parse import parse
 from connector_resources.registry import manifest_class
 from connector_resources.sandbox.generic import ShopSandbox
 
