@@ -152,7 +152,8 @@ class Reader:
     def page(self, rows: list[Any], untold: "Untold", deleted: bool = True) -> Page:
         """The page of these records, the last of those that share an id. `deleted` False: without deleted ones."""
         spec, entity = self.spec, self.spec.entity
-        last = {self.id_of(row): at_ for at_, row in enumerate(rows)}
+        ids = [self.id_of(row) for row in rows]
+        last = {id_: place for place, id_ in enumerate(ids)}
         flags = [False] * len(rows) if spec.deleted is None else [self._is_deleted(row) for row in rows]
         places = [place for place in sorted(last.values()) if deleted or not flags[place]]
         kept = [rows[place] for place in places]
@@ -163,7 +164,7 @@ class Reader:
             columns[name], absent[name] = (arrow_type(field.field), array), missing
         modified = self._column(spec.fields[entity.modified], kept, gone)[0] if entity.modified else [None] * len(kept)
         found = page(
-            [self.id_of(row) for row in kept],
+            [ids[place] for place in places],
             columns,
             version=[version_of(spec, row) for row in kept],
             modified=modified,
@@ -172,10 +173,12 @@ class Reader:
         return Page(found.records, found.marks, _absent(found.records, absent))
 
     def _column(self, field: FieldSpec, rows: list[Any], untold: Sequence[Sequence[Path]]) -> Any:
-        values = [
-            NOTHING if gone and _is_under(field.path, gone) else at(row, field.path)
-            for row, gone in zip(rows, untold, strict=True)
-        ]
+        path = field.path
+        if len(path) == 1 and not any(untold) and all(type(row) is dict for row in rows):
+            values: list[Any] = [row.get(path[0], NOTHING) for row in rows]
+        else:
+            pairs = zip(rows, untold, strict=True)
+            values = [NOTHING if gone and _is_under(path, gone) else at(row, path) for row, gone in pairs]
         return column(self.spec.entity.name, field, values, self.textual)
 
     def _is_deleted(self, row: Any) -> bool:

@@ -12,6 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from connector_resources.contract import FieldType
 from connector_resources.errors import ContractError
 from connector_resources.frames import arrow_type
@@ -60,15 +62,45 @@ def column(entity: str, spec: "FieldSpec", values: Sequence[Any], textual: bool 
 
     absent = [value is NOTHING for value in values]
     kind = arrow_type(spec.field)
+    present = [None if value is NOTHING else value for value in values] if True in absent else values
     try:
-        read = [None if value is None or value is NOTHING else incoming(spec, value, textual) for value in values]
-        return pa.array(read, kind), absent
+        whole = _at_once(spec, present, kind)
+        if whole is None:
+            whole = pa.array([None if value is None else incoming(spec, value, textual) for value in present], kind)
+        return whole, absent
     except (Misfit, ValueError, TypeError, OverflowError, pa.ArrowException):
         wanted = spec.field.type.value + (f" of {spec.field.scale} decimals" if spec.field.type is FieldType.DECIMAL else "")
         raise ContractError(
             f"A value of {entity}.{spec.field.name} is no {wanted}, which the manifest promises: if the other side has "
             "changed the field, correct it there (`type`, `scale`, `format`, `zone`, `lenient`)."
         ) from None
+
+
+_PLAIN: Mapping[FieldType, set[type]] = {
+    FieldType.STRING: {str},
+    FieldType.INTEGER: {int},
+    FieldType.DECIMAL: {int, Decimal},
+    FieldType.BOOLEAN: {bool},
+    FieldType.DATE: {str},
+    FieldType.INSTANT: {str},
+}
+
+
+def _at_once(spec: "FieldSpec", values: Sequence[Any], kind: "pa.DataType") -> "pa.Array | None":
+    """The column where all values are plainly of the field's type; None where each must be looked at."""
+    import pyarrow as pa
+
+    found = set(map(type, values)) - {type(None)}
+    if not found <= _PLAIN.get(spec.field.type, set()):
+        return None
+    if spec.field.type not in (FieldType.DATE, FieldType.INSTANT):
+        return pa.array(values, kind)
+    if spec.format != "iso":
+        return None
+    try:
+        return pa.array(values, pa.string()).cast(kind)
+    except pa.ArrowInvalid:
+        return None
 
 
 def incoming(spec: "FieldSpec", value: Any, textual: bool = False) -> Any:
@@ -203,12 +235,19 @@ def _outgoing_instant(spec: "FieldSpec", value: datetime) -> str | int:
 
 def json_text(value: Any) -> str:
     """JSON with exact numbers: Decimals are written digit by digit."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # it holds a Decimal, an integer of more than 64 bits, or a record of ours
+        return _exact(value)
+
+
+def _exact(value: Any) -> str:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise Misfit
         return format(value, "f") if -18 <= value.adjusted() <= 38 else str(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(str(k), ensure_ascii=False)}:{json_text(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{json.dumps(str(k), ensure_ascii=False)}:{_exact(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(json_text, value)) + "]"
+        return "[" + ",".join(map(_exact, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

@@ -41,12 +41,16 @@ def connector_types(json: bool) -> None:
     """
     from connector_resources.registry import connector_types as types
 
-    rows = []
+    rows, wrong = [], []
     for one in types(load().manifests).values():
-        able = one.load().capabilities
-        rows.append({"type": one.name, "origin": one.origin, **vars(able)})
+        try:
+            rows.append({"type": one.name, "origin": one.origin, **vars(one.load().capabilities)})
+        except ConfigurationError as problem:
+            wrong.append(str(problem))
     columns = {"type": "type", "origin": "from", **_ABILITIES}
     cli_output.show(rows, columns, json=json)
+    for sentence in wrong:
+        click.echo(sentence, err=True)
 
 
 @connector.command("schema")

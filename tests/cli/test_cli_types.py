@@ -136,6 +136,14 @@ def test_types_and_what_they_can_do_are_listed() -> None:
     assert "a repeat is known by" in run("connector", "types").output
 
 
+def test_a_manifest_that_is_wrong_is_named_and_the_others_are_listed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "odd.yaml").write_text("kind: rest\nnmae: odd\n")
+    monkeypatch.setenv("INTEGRATION_MANIFESTS", str(home))
+    listed = run("connector", "types")
+    assert "odd.yaml, line 2, nmae: unknown key 'nmae'; did you mean 'name'?" in listed.stderr
+    assert "sandbox-rest" in listed.stdout
+
+
 def test_the_schema_is_printed() -> None:
     assert json.loads(run("connector", "schema").stdout)["title"] == "Connector manifest"
 
