@@ -1,4 +1,5 @@
-"""Signing requests in: OAuth 2.0 with client credentials, a refresh token, or a signed assertion (JWT bearer).
+"""Signing requests in: with a key, with user name and password, and OAuth 2.0 with client credentials, a refresh token, or a
+signed assertion (JWT bearer).
 
 RFC 6749 (grants, error answers of the token endpoint) and RFC 7523 (the assertion). The access token lives in memory only;
 a rotated refresh token goes to the CredentialStore before the access token that came with it is used.
@@ -6,10 +7,12 @@ a rotated refresh token goes to the CredentialStore before the access token that
 
 import re
 import threading
-from collections.abc import Generator, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote_plus
 from uuid import uuid4
 
 import httpx
@@ -69,15 +72,91 @@ def token_error(answer: Answer) -> IntegrationError | None:
     return status_error(answer)
 
 
+class StoredSecret(httpx.Auth):
+    """Puts stored credentials on each request: what `place` does with a request and the credentials `names`.
+
+    They are loaded when they are first needed, and once more after an answer 401: somebody may have changed them meanwhile.
+    Raises ConfigurationError naming one that is missing.
+    """
+
+    def __init__(self, system: str, store: CredentialStore, names: Sequence[str], place: "Place") -> None:
+        self.system = system
+        self.store = store
+        self.names = tuple(names)
+        self.place = place
+        self._held: list[str] | None = None
+
+    def secrets(self) -> list[str]:
+        """The credentials, in the order of their names."""
+        if self._held is None:
+            found = self.store.load()
+            missing = [name for name in self.names if not found.get(name)]
+            if missing:
+                raise ConfigurationError(
+                    f"The connector to {self.system} has no {' and no '.join(missing)}: complete its credentials."
+                )
+            self._held = [found[name] for name in self.names]
+        return self._held
+
+    def changed(self) -> bool:
+        """Load them again; whether they are others than before."""
+        before, self._held = self._held, None
+        return self.secrets() != before
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        plain = request.url
+        self.place(request, *self.secrets())
+        response = yield request
+        if response.status_code == 401 and self.changed():
+            request.url = plain
+            self.place(request, *self.secrets())
+            yield request
+
+
+Place: TypeAlias = Callable[..., None]  # (request, *secrets)
+
+
+def in_header(name: str, prefix: str = "") -> Place:
+    def place(request: httpx.Request, key: str) -> None:
+        request.headers[name] = prefix + key
+
+    return place
+
+
+def in_query(name: str) -> Place:
+    def place(request: httpx.Request, key: str) -> None:
+        request.url = request.url.copy_set_param(name, key)
+
+    return place
+
+
+def as_basic(request: httpx.Request, username: str, password: str) -> None:
+    """RFC 7617, in UTF-8."""
+    token = b64encode(f"{username}:{password}".encode()).decode()
+    request.headers["Authorization"] = f"Basic {token}"
+
+
 class OAuth(httpx.Auth):
     """Puts a bearer token on requests. The token is fetched when it is missing, and once more after an answer 401: by one of
     the threads that share this, while the others wait for it.
 
-    `token_url` gets the credentials; `audience` is the `aud` of an assertion. Raises AuthenticationError when the system
-    refuses, ConfigurationError naming a credential that is missing.
+    `token_url` gets the credentials; `audience` is the `aud` of an assertion; `extra` is what else the form says (scope,
+    resource). `client`: whether client_id and client_secret go into the form or into a header (RFC 6749, 2.3.1). Raises
+    AuthenticationError when the system refuses, ConfigurationError naming a credential that is missing.
     """
 
-    def __init__(self, http: Http, store: CredentialStore, token_url: str, audience: str) -> None:
+    def __init__(
+        self,
+        http: Http,
+        store: CredentialStore,
+        token_url: str,
+        audience: str,
+        *,
+        extra: Mapping[str, str] | None = None,
+        client: Literal["post", "basic"] = "post",
+    ) -> None:
+        self.extra = dict(extra or {})
+        self.client = client
         self.http = http
         self.store = store
         self.token_url = token_url
@@ -135,7 +214,11 @@ class OAuth(httpx.Auth):
                 "complete its credentials."
             )
         try:
-            answer = self.http.post_form(self.token_url, self._form(grant, credentials), token_error)
+            form, auth = self._form(grant, credentials) | self.extra, None
+            if self.client == "basic":
+                named = (form.pop("client_id", credentials["client_id"]), form.pop("client_secret", ""))
+                auth = httpx.BasicAuth(*(quote_plus(one) for one in named))
+            answer = self.http.post_form(self.token_url, form, token_error, auth=auth)
         except TokenRefused as refused:
             about = _REFUSALS[grant] if refused.code not in _CLIENT_ERRORS else "the app; check client_id and client_secret"
             raise TokenRefused(f"{system} refuses {about} ({refused.code}).", refused.code) from None

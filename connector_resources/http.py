@@ -10,7 +10,6 @@ Errors and logs quote no body, no query string and no header: the URL's path is 
 import json
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,8 @@ from connector_resources.errors import (
     RetryableError,
     SystemUnavailable,
 )
+from connector_resources.tls import trust
+from connector_resources.wire import Wire
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
@@ -114,7 +115,8 @@ class Http:
     """A client for one system. Threads may share it.
 
     `url`: where the system is; plain http is for this machine only. `ca_file`: roots to trust beside the operating system's.
-    `largest`: bytes of an answer, unpacked. `sleep` and `now` come in so that tests need not wait.
+    `largest`: bytes of an answer, unpacked. `sleep` and `now` come in so that tests need not wait. `certificate`: a client
+    certificate and its key (PEM texts).
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Http:
         patience: Patience | None = None,
         timeout: httpx.Timeout = _TIMEOUT,
         largest: int = 64 * 1024 * 1024,
+        certificate: tuple[str, str] | None = None,
     ) -> None:
         self.system = system
         self.url = url.rstrip("/")
@@ -137,8 +140,9 @@ class Http:
         self.largest = largest
         require_safe(system, self.url)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes whole URLs at INFO, and with them ids and key values
+        self.wire = Wire(httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False))
         self._client = httpx.Client(
-            verify=_roots(ca_file), timeout=timeout, headers={"User-Agent": "erp-integration"}, trust_env=False
+            transport=self.wire, timeout=timeout, headers={"User-Agent": "erp-integration"}, trust_env=False
         )
 
     def close(self) -> None:
@@ -177,15 +181,18 @@ class Http:
         """The answer to a request that changes something.
 
         One that is not `repeatable` (it carries no idempotency key) is tried again only where it certainly was not carried
-        out: no connection came about, or the call was refused for its rate. Raises AnswerLost where it may have been.
+        out: no connection came about, or the call was refused for its rate. Raises AnswerLost where it may have been, and so
+        where the last of several tries got no answer.
         """
         kind = {"Content-Type": content_type} if content is not None else {}
         request = self._client.build_request(method, url, content=content, params=params, headers={**kind, **(headers or {})})
         return self._repeated(request, judge, auth, spend, repeatable)
 
-    def post_form(self, url: str, form: Mapping[str, str], judge: Judge = status_error) -> Answer:
+    def post_form(
+        self, url: str, form: Mapping[str, str], judge: Judge = status_error, *, auth: httpx.Auth | None = None
+    ) -> Answer:
         """The answer to a form that is safe to send twice (a token request)."""
-        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, None, None, repeatable=True)
+        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable=True)
 
     def _repeated(
         self,
@@ -195,7 +202,7 @@ class Http:
         spend: Callable[[], None] | None,
         repeatable: bool,
     ) -> Answer:
-        start, slept, attempt = self.now(), 0.0, 0
+        start, slept, attempt, lost = self.now(), 0.0, 0, False
         while True:
             attempt += 1
             if spend:
@@ -204,7 +211,7 @@ class Http:
                 answer = self._exchanged(request, auth)
                 problem = judge(answer)
             except _Broken as broken:
-                lost = broken.sent and not repeatable
+                lost = lost or (broken.sent and request.method != "GET")  # an earlier try may have been carried out, too
                 problem = AnswerLost(str(broken)) if lost else NetworkError(str(broken))
             if problem is None:
                 return answer
@@ -307,17 +314,6 @@ def _this_machine(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _roots(ca_file: str | None) -> ssl.SSLContext:
-    """TLS with the operating system's roots, and those in `ca_file`. Raises ConfigurationError when it cannot be read."""
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError:  # ssl.SSLError is one
-            raise ConfigurationError(f"The certificate file {ca_file} is missing or is no PEM file.") from None
-    return context
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -10,10 +10,11 @@ import click
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_alerts import alert, alert_channel
-from integration_pipelines.cli_connector import connector, mapping
+from integration_pipelines.cli_connector import mapping
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import sync
+from integration_pipelines.cli_types import connector
 from integration_pipelines.settings import load
 
 
@@ -127,30 +128,43 @@ def stop() -> None:
 
 
 @main.command()
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["salesforce", "rest", "soap", "graphql"]),
+    default="salesforce",
+    show_default=True,
+    help="The last three are one made-up shop, for the connector types sandbox-rest, sandbox-soap and sandbox-graphql.",
+)
 @click.option("--port", default=8080, show_default=True, help="0 chooses a free one.")
 @click.option("--tls", is_flag=True, help="Serve HTTPS; the root certificate's file is printed.")
 @click.option("--json", "for_programs", is_flag=True, help="Print address and credentials as JSON.")
-def sandbox(port: int, tls: bool, for_programs: bool) -> None:
-    """Serve a stand-in of Salesforce on this machine until Ctrl-C.
+def sandbox(kind: str, port: int, tls: bool, for_programs: bool) -> None:
+    """Serve a stand-in of another system on this machine until Ctrl-C.
 
     \b
     integration sandbox --port 8080
+    integration sandbox --type rest --port 8081
     integration sandbox --tls --json > sandbox.json
     """
-    from connector_resources.sandbox import Sandbox, serve
+    from connector_resources.sandbox import Sandbox
+    from connector_resources.sandbox.generic import ShopSandbox
     from integration_pipelines import cli_output
 
-    def ready(opened: Sandbox) -> None:
+    def ready(opened: Sandbox | ShopSandbox) -> None:
         told = {"url": opened.url, "ca_file": str(opened.ca_file) if opened.ca_file else None, **opened.credentials}
         if for_programs:
             cli_output.as_json(told)
         else:
             click.echo("\n".join(f"{name}: {value}" for name, value in told.items() if value and name != "private_key"))
-            click.echo("Ctrl-C ends it. With --json the private key for the JWT bearer flow is printed too.")
+            click.echo("Ctrl-C ends it. With --json every credential is printed.")
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        serve(port, tls, load().home, ready)
+        if kind == "salesforce":
+            Sandbox(port, tls, load().home).run(ready)
+        else:
+            ShopSandbox(port, tls, load().home).run(ready)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
 

@@ -35,12 +35,21 @@ def connector_list(tenant_name: str | None, json: bool) -> None:
 
 @connector.command("create")
 @click.argument("name")
-@click.option("--type", "connector_type", required=True, help="salesforce")
+@click.option("--type", "connector_type", required=True, help="One of `integration connector types`.")
 @click.option("--url", required=True)
 @click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic or certificate")
 @click.option("--credentials", type=click.File("rb"), required=True, help="A JSON file, or - for standard input.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="What the type's own settings are; no secrets.")
 @TENANT
-def connector_create(name: str, connector_type: str, url: str, auth: str, credentials: Any, tenant_name: str | None) -> None:
+def connector_create(
+    name: str,
+    connector_type: str,
+    url: str,
+    auth: str,
+    credentials: Any,
+    settings: tuple[str, ...],
+    tenant_name: str | None,
+) -> None:
     """Configure a system. Credentials are encrypted before they are stored.
 
     \b
@@ -51,7 +60,7 @@ def connector_create(name: str, connector_type: str, url: str, auth: str, creden
     from connector_resources.registry import connector_class
     from integration_pipelines.store import connectors, tenants
 
-    connector_class(connector_type)
+    connector_class(connector_type, load().manifests)
     try:
         secret = orjson.loads(credentials.read())
         texts = {str(key): str(value) for key, value in secret.items() if value is not None}
@@ -65,9 +74,18 @@ def connector_create(name: str, connector_type: str, url: str, auth: str, creden
             url=url,
             authentication_method=auth,
             credentials=texts,
+            configuration=_pairs(settings),
             user=tenants.first_user(scope),
         )
     click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
+
+
+def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in settings]
+    wrong = next((name for name, equals, _ in pairs if not equals or not name), None)
+    if wrong is not None:
+        raise click.UsageError(f"--set {wrong} must be like NAME=VALUE.")
+    return {name: value for name, _, value in pairs}
 
 
 @connector.command("test")

@@ -234,8 +234,8 @@ class Batch:
     def from_bytes(cls, content: bytes) -> "Batch":
         names, _, frames = content.partition(b"\n")
         source = pa.BufferReader(frames)
-        side, *there = names.decode(errors="replace").split()
         try:
+            side, *there = names.decode(errors="replace").split()
             parts = {name: _read(source) for name in there}
             return cls(rejected=parts.pop("rejected").reset_index(drop=True), side=Side(side), **parts)
         except (pa.ArrowInvalid, ValueError, OSError, KeyError, TypeError):

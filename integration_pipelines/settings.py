@@ -26,6 +26,7 @@ VARIABLES: dict[str, str] = {
     "INTEGRATION_MASTER_KEY": "32 bytes in base64 that wrap every tenant's key (`integration key new` makes one)",
     "INTEGRATION_NEXT_MASTER_KEY": "the key that `integration key rotate` changes to, when the key is not in a file",
     "INTEGRATION_CA_FILE": "additional TLS roots (PEM) for connectors, beside the system's",
+    "INTEGRATION_MANIFESTS": "a folder of connector manifests of your own (<type>.yaml)",
     "INTEGRATION_CODE_SERVER": "host:port of the code server (default: a socket under INTEGRATION_HOME, for one machine)",
     "INTEGRATION_MAX_RUNS": "how many runs may be under way at once, each a process of its own (default: two a core)",
     "INTEGRATION_MAX_RUNS_PER_CONNECTOR": "how many of them through one connector (default 2)",
@@ -45,6 +46,7 @@ class Settings:
     master_key: bytes | None
     next_master_key: bytes | None
     ca_file: str | None
+    manifests: Path | None
     journal_months: int
     code_server: str | None
     max_runs: int
@@ -86,6 +88,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         master_key=_key(env, "INTEGRATION_MASTER_KEY"),
         next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
         ca_file=_file(env, "INTEGRATION_CA_FILE"),
+        manifests=_folder(env, "INTEGRATION_MANIFESTS"),
         journal_months=_number(env, "INTEGRATION_JOURNAL_MONTHS", 120, 1200),
         code_server=_place(env, "INTEGRATION_CODE_SERVER"),
         max_runs=runs,
@@ -147,6 +150,16 @@ def _file(env: Mapping[str, str], name: str) -> str | None:
     if not path.is_file():
         raise ConfigurationError(f"{name} names {value}, and there is no such file.")
     return str(path)
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name, "").strip()
+    if not value:
+        return None
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise ConfigurationError(f"{name} names {value}, and there is no such folder.")
+    return path
 
 
 def _place(env: Mapping[str, str], name: str) -> str | None:

@@ -42,10 +42,11 @@ VENDOR = re.compile(r"\b(salesforce|sap|quickbooks)\b", re.IGNORECASE)
 VENDOR_EXAMPLES = {  # lines of a command's help, which says what to type
     "integration_pipelines/cli.py": {
         "Sync a Salesforce sandbox into the reference ERP, three times, and check every number.",
-        "Serve a stand-in of Salesforce on this machine until Ctrl-C.",
+        'type=click.Choice(["salesforce", "rest", "soap", "graphql"]),',
+        'default="salesforce",',
+        'if kind == "salesforce":',
     },
     "integration_pipelines/cli_connector.py": {
-        '@click.option("--type", "connector_type", required=True, help="salesforce")',
         'integration connector create "Our org" --type salesforce --url https://acme.my.salesforce.com '
         "--credentials secret.json",
         "integration mapping store mappings/salesforce/account-customer.yaml",

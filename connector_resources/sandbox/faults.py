@@ -1,7 +1,7 @@
 """Faults to switch on, and the list of requests served.
 
-A fault matches by method and path, lets `after` matching requests through and then strikes `times` times. What it does is its
-kind:
+A fault matches by method and path, lets `after` matching requests through and then strikes `times` times, or, with `rate`,
+that share of them (the same ones each time under the same `seed`). What it does is its kind:
 
 status   answer with `status`, `headers` and `body` (text or JSON-able) instead of the org
 delay    wait `seconds`, then go on
@@ -9,12 +9,16 @@ drop     close the connection before the request reaches the org
 lose     let the org do its work, then close the connection without an answer
 cut      answer with the full Content-Length, but send only half of the body
 revoke   end every session, then go on (401 until a new token is taken)
+drip     answer, but in pieces of a few bytes with `seconds` between them
 hide     the field `field` of `sobject` is gone from describe, query and writes, until the fault is removed
 hold     answer `seconds` after the work was done; until then what it wrote, and the parents of that, are locked for others
 refuse   records of `sobject` whose `field` holds `value` are refused with `code` (UNABLE_TO_LOCK_ROW, DUPLICATES_DETECTED, …),
          one by one, in collections and in bulk; `body` is the message, if not the usual one
+retype   the field comes as a value of another type, until the fault is removed (generic sandbox)
+extra    a field `field` that nobody described comes with each record (generic sandbox)
 """
 
+import random
 import re
 import threading
 from collections.abc import Mapping
@@ -23,7 +27,8 @@ from typing import Any, Literal, get_args
 
 from connector_resources.errors import ConfigurationError
 
-Kind = Literal["status", "delay", "drop", "lose", "cut", "revoke", "hide", "hold", "refuse"]
+Kind = Literal["status", "delay", "drop", "lose", "cut", "revoke", "drip", "hide", "retype", "extra", "hold", "refuse"]
+DRIFT = ("hide", "retype", "extra")
 
 
 @dataclass
@@ -40,6 +45,8 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = ""
     seconds: float = 0.0
+    rate: float | None = None
+    seed: int = 0
     sobject: str = ""
     field: str = ""
     value: str = ""
@@ -50,15 +57,17 @@ class Fault:
     @property
     def ends(self) -> bool:
         """Whether it decides what becomes of the answer: only one such fault strikes a request."""
-        return self.kind in ("status", "drop", "lose", "cut", "hold")
+        return self.kind in ("status", "drop", "lose", "cut", "drip", "hold")
 
     def matches(self, method: str, target: str) -> bool:
-        return self.kind not in ("hide", "refuse") and bool(
-            re.fullmatch(self.method, method, re.I) and re.search(self.path, target)
-        )
+        if self.kind in (*DRIFT, "refuse"):
+            return False
+        return bool(re.fullmatch(self.method, method, re.I) and re.search(self.path, target))
 
     @property
     def due(self) -> bool:
+        if self.rate is not None:
+            return self.seen > self.after and random.Random(f"{self.seed}:{self.seen}").random() < self.rate  # noqa: S311 - a die
         return self.seen > self.after and (self.times is None or self.fired < self.times)
 
 
@@ -90,8 +99,8 @@ class Faults:
             re.compile(fault.method), re.compile(fault.path)
         except (TypeError, re.error) as problem:
             raise ConfigurationError(f"The fault '{kind}' cannot be set up so: {problem}.") from None
-        if kind == "hide" and not (fault.sobject and fault.field):
-            raise ConfigurationError("A fault of kind 'hide' needs 'sobject' and 'field'.")
+        if kind in DRIFT and not (fault.sobject and fault.field):
+            raise ConfigurationError(f"A fault of kind '{kind}' needs 'sobject' and 'field'.")
         if kind == "refuse" and not (fault.sobject and fault.field and fault.code):
             raise ConfigurationError("A fault of kind 'refuse' needs 'sobject', 'field', 'value' and 'code'.")
         with self._lock:
@@ -128,6 +137,11 @@ class Faults:
         """(sobject, field) pairs that are gone."""
         with self._lock:
             return {(fault.sobject, fault.field) for fault in self._faults if fault.kind == "hide"}
+
+    def drifted(self, sobject: str) -> dict[str, str]:
+        """Field → kind of drift, of one type of records."""
+        with self._lock:
+            return {f.field: f.kind for f in self._faults if f.kind in DRIFT and f.sobject == sobject}
 
     def refusing(self, sobject: str, record: Mapping[str, Any]) -> Fault | None:
         """The fault that refuses this record, if there is one."""

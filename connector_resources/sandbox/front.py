@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, unquote_plus
 
 import orjson
@@ -15,11 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.faults import Fault, Faults, Request
 from connector_resources.sandbox.salesforce.exchange import Answer, Call
-from connector_resources.sandbox.salesforce.org import Org
-from connector_resources.sandbox.salesforce.rest import Rest
+from connector_resources.sandbox.salesforce.locks import Locks
 
 
-class Protocol(H11Protocol):
+class BreakableProtocol(H11Protocol):
     """HTTP/1.1 that lets the application reach its connection, which faults need in order to break it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn itself has it
@@ -27,13 +26,22 @@ class Protocol(H11Protocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
+class State(Protocol):
+    def revoke_tokens(self) -> None: ...
+
+
+class Surface(Protocol):
+    def answer(self, call: Call) -> Answer: ...
+
+
 class Front:
     """The ASGI application."""
 
-    def __init__(self, org: Org, rest: Rest, faults: Faults) -> None:
+    def __init__(self, org: State, rest: Surface, faults: Faults, locks: Locks | None = None) -> None:
         self.org = org
         self.rest = rest
         self.faults = faults
+        self.locks = locks or Locks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = await _call(scope, receive)
@@ -47,17 +55,17 @@ class Front:
             self.faults.record(Request(call.method, target, None, _client(call)))
             await _closed(transport.abort, receive)
             return
-        self.org.locks.begin()
+        self.locks.begin()
         answer = Answer(last.status, last.body, last.headers) if last and kind == "status" else self.rest.answer(call)
         status = None if kind == "lose" else answer.status
         self.faults.record(Request(call.method, target, status, _client(call)))  # before the client can look
         if last and kind == "hold":
-            with self.org.locks.held():
+            with self.locks.held():
                 await asyncio.sleep(last.seconds)
         if kind == "lose":
             await _closed(transport.abort, receive)
             return
-        await _send(send, answer, cut=kind == "cut")
+        await _send(send, answer, cut=kind == "cut", drip=last.seconds if last and kind == "drip" else None)
         if kind == "cut":
             await _closed(transport.close, receive)
 
@@ -113,13 +121,19 @@ async def _call(scope: Scope, receive: Receive) -> Call:
     return Call(scope["method"], path, query, headers, body, f"{scope['scheme']}://{headers.get('host', 'localhost')}")
 
 
-async def _send(send: Send, answer: Answer, cut: bool = False) -> None:
-    """`cut`: promise the whole body and send half of it."""
+async def _send(send: Send, answer: Answer, cut: bool = False, drip: float | None = None) -> None:
+    """`cut`: promise the whole body and send half of it. `drip`: seconds between pieces."""
     kind, content = _content(answer.body)
     headers = {"Content-Type": kind} if kind else {}
     headers |= dict(answer.headers) | ({} if answer.status == 204 else {"Content-Length": str(len(content))})
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    if drip is not None:
+        step = max(1, len(content) // 16)
+        for start in range(0, len(content), step):
+            await send({"type": "http.response.body", "body": content[start : start + step], "more_body": True})
+            await asyncio.sleep(drip)
+        content = b""
     await send({"type": "http.response.body", "body": content[: len(content) // 2] if cut else content, "more_body": cut})
 
 

@@ -15,53 +15,34 @@ import uvicorn
 
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.faults import Faults, Request
-from connector_resources.sandbox.front import Front, Protocol
+from connector_resources.sandbox.front import BreakableProtocol, Front
 from connector_resources.sandbox.salesforce.oauth import Authority
 from connector_resources.sandbox.salesforce.org import Org, utc_now
 from connector_resources.sandbox.salesforce.rest import Rest
 from connector_resources.sandbox.tls import make_certificates
 
 
-class Sandbox:
-    """A Salesforce org on this machine.
+class Server:
+    """Something on this machine's HTTP, with faults to switch on. `front()` makes the application."""
 
-    url          http://127.0.0.1:PORT, or https://localhost:PORT with `tls`
-    ca_file      with `tls`: the root certificate to trust (PEM), under `home`; else None
-    credentials  client_id, client_secret, refresh_token, username, password, private_key (PEM, for the JWT bearer flow); all
-                 but the user name are random and of this start only
-    state        the org: its records, and ways to change them behind the API's back
-    faults       what to do wrong
-
-    The same seed gives the same records, ids and instants; `now` is the org's clock. Raises ConfigurationError when the port
-    is taken.
-    """
-
-    def __init__(
-        self,
-        port: int = 0,
-        tls: bool = False,
-        home: Path | None = None,
-        accounts: int = 5000,
-        contacts: int = 12000,
-        seed: int = 1,
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
+    def __init__(self, port: int, tls: bool, home: Path | None) -> None:
         self.port = port
         self.tls = tls
         self.home = home
         self.faults = Faults()
-        self.state = Org(seed, accounts, contacts, now, self.faults.hidden, self.faults.refusing)
         self.ca_file: Path | None = None
-        self._authority = Authority(self.state)
         self._open = contextlib.ExitStack()
+
+    def front(self) -> Front:
+        raise NotImplementedError
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        raise NotImplementedError
 
     @property
     def url(self) -> str:
         return f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        return dict(self._authority.credentials)
 
     @property
     def requests(self) -> list[Request]:
@@ -96,8 +77,8 @@ class Sandbox:
             listener = opened.enter_context(_listen(self.port))
             self.port = listener.getsockname()[1]
             config = uvicorn.Config(
-                Front(self.state, Rest(self.state, self._authority), self.faults),
-                http=Protocol,
+                self.front(),
+                http=BreakableProtocol,
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -110,6 +91,42 @@ class Sandbox:
                 h11_max_incomplete_event_size=65_536,
             )
             yield uvicorn.Server(config), listener
+
+
+class Sandbox(Server):
+    """A Salesforce org on this machine.
+
+    url          http://127.0.0.1:PORT, or https://localhost:PORT with `tls`
+    ca_file      with `tls`: the root certificate to trust (PEM), under `home`; else None
+    credentials  client_id, client_secret, refresh_token, username, password, private_key (PEM, for the JWT bearer flow); all
+                 but the user name are random and of this start only
+    state        the org: its records, and ways to change them behind the API's back
+    faults       what to do wrong
+
+    The same seed gives the same records, ids and instants; `now` is the org's clock. Raises ConfigurationError when the port
+    is taken.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        tls: bool = False,
+        home: Path | None = None,
+        accounts: int = 5000,
+        contacts: int = 12000,
+        seed: int = 1,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        super().__init__(port, tls, home)
+        self.state = Org(seed, accounts, contacts, now, self.faults.hidden, self.faults.refusing)
+        self._authority = Authority(self.state)
+
+    def front(self) -> Front:
+        return Front(self.state, Rest(self.state, self._authority), self.faults, self.state.locks)
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return dict(self._authority.credentials)
 
 
 def serve(

@@ -8,7 +8,7 @@ from connector_resources.registry import BUILT_IN
 MODULES = (
     *("dagster._core.execution.api", "dagster._grpc.impl", "dagster_postgres", "psycopg2"),
     *("pandas", "pandera.pandas", "pyarrow.compute", "pyarrow.csv", "pyarrow.ipc", "orjson", "psycopg", "sqlalchemy"),
-    *("connector_resources.erp_write", "connector_resources.catalogue"),
+    *("connector_resources.erp_write", "connector_resources.catalogue", "connector_resources.rest"),
     *(place.partition(":")[0] for place in BUILT_IN.values()),
     *(f"integration_pipelines.orchestration.{name}" for name in ("jobs", "launcher", "session")),
     *(f"integration_pipelines.steps.{name}" for name in ("extract", "validate", "map", "resolve", "load", "transforms")),

@@ -30,7 +30,7 @@ class ConnectorResource:
 
     def open(self, database: Database, tenant: UUID, row: ConnectorRow) -> Connector:
         """The connector, not connected yet. Raises ConfigurationError for an unknown type."""
-        return connector_class(row.type)(
+        return connector_class(row.type, self.settings.manifests)(
             Given(
                 url=row.url,
                 authentication_method=row.authentication_method,

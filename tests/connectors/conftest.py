@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from shopping import Visit
 
 from connector_resources.contract import Given
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.sandbox import Sandbox
+from connector_resources.sandbox.generic import ShopSandbox
 
 
 @dataclass
@@ -116,3 +118,26 @@ def salesforce(connect: Connect) -> Salesforce:
     """A connector to the sandbox, signed in with client credentials."""
     connector: Salesforce = connect()
     return connector
+
+
+@pytest.fixture(scope="session")
+def running_shop() -> Iterator[ShopSandbox]:
+    with ShopSandbox(customers=520, orders=30) as running:
+        yield running
+
+
+@pytest.fixture
+def shop(running_shop: ShopSandbox) -> Iterator[ShopSandbox]:
+    """The shop as it was at first, whatever the test does to it."""
+    running_shop.faults.forget_requests()
+    yield running_shop
+    running_shop.faults.clear()
+    running_shop.state.restore()
+
+
+@pytest.fixture
+def visit(shop: ShopSandbox) -> Iterator[Visit]:
+    made = Visit(shop)
+    yield made
+    for connector in made.opened:
+        connector.close()

@@ -1,0 +1,244 @@
+"""Pages of a manifest's entity: the loop over an operation's pages, and records → typed frames."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from connector_resources.contract import Clock, Page, Window
+from connector_resources.errors import ConfigurationError, ContractError
+from connector_resources.frames import arrow_type, page
+from connector_resources.lined_yaml import suggestion
+from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Reading
+from connector_resources.paging import Next, Reply, pager
+from connector_resources.refusals import Gone, TooCostly
+from connector_resources.templates import NOTHING
+from connector_resources.values import at, column, since_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Untold: TypeAlias = Mapping[int, Sequence[Path]]  # row → paths in it that the other side could not tell
+_PASSES = 3
+_CLOCKS = timedelta(minutes=1)  # the other side's clock need not agree to the second
+
+
+class Ask(Protocol):
+    def __call__(
+        self, call: Call, values: Mapping[str, Any], *, url: str | None = None, about_record: bool = False, again: bool = True
+    ) -> Reply: ...
+
+
+class Reader:
+    """One read of some fields of an entity. Raises ConfigurationError naming a field that is not there."""
+
+    def __init__(
+        self, ask: Ask, spec: EntitySpec, fields: Sequence[str], title: str, now: Clock, *, textual: bool = False
+    ) -> None:
+        for name in fields:
+            if name not in spec.fields:
+                raise ConfigurationError(f"{title} has no field '{name}' on {spec.entity.name}{suggestion(name, spec.fields)}")
+        self.ask = ask
+        self.spec = spec
+        self.fields = {name: spec.fields[name] for name in fields}
+        self.title = title
+        self.now = now
+        self.textual = textual
+
+    def window(self, window: Window) -> Iterator[Page]:
+        read = self.spec.read
+        for _ in range(_PASSES):
+            started, shifted = self.now() - _CLOCKS, False
+            for rows, reply, steady in self._pages(read, self._values(read, window)):
+                found = self.page(rows, _untold(reply, read.records), deleted=window.deleted)
+                shifted = shifted or (not steady and _changed_since(found, started))
+                if len(found.records):
+                    yield found
+            if not shifted:
+                break
+        if window.deleted and self.spec.tombstones:
+            for rows, _, _ in self._pages(self.spec.tombstones, self._values(self.spec.tombstones, window)):
+                if rows:
+                    yield self._tombstones(self.spec.tombstones, rows)
+
+    def ids(self, ids: Sequence[str]) -> Iterator[Page]:
+        """Without `by_id` everything is read, and these records are kept."""
+        one = self.spec.by_id
+        wanted = list(dict.fromkeys(ids))
+        if one is None:
+            yield from self._picked(set(wanted))
+            return
+        for start in range(0, len(wanted), one.many):
+            some = wanted[start : start + one.many]
+            try:
+                reply = self.ask(
+                    one.call, {"id": some[0], "ids": some, "size": len(some), "fields": self._asked()}, about_record=True
+                )
+            except Gone:
+                continue
+            rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
+            if rows:
+                yield self.page(rows, _untold(reply, one.records))
+
+    def _picked(self, wanted: set[str]) -> Iterator[Page]:
+        for found in self.window(Window()) if wanted else ():
+            keep = found.records.index.isin(list(wanted))
+            if keep.any():
+                absent = None if found.absent is None else found.absent[keep]
+                yield Page(found.records[keep], found.marks[keep], absent)
+
+    def _values(self, reading: Reading, window: Window) -> dict[str, Any]:
+        since = window.since or reading.since.start
+        asked = {"since": since_text(since, reading.since.format, reading.since.inclusive)} if since else {}
+        return {"fields": self._asked(), **asked}
+
+    def _asked(self) -> list[str]:
+        """What must come with each record: the first names of the paths of fields and marks."""
+        spec = self.spec
+        marks = [spec.key.path, spec.fields[spec.entity.modified].path if spec.entity.modified else None]
+        paths = [*marks, spec.version, spec.deleted, *(field.path for field in self.fields.values())]
+        return list(dict.fromkeys(path[0] for path in paths if path))
+
+    def _pages(self, reading: Reading, values: Mapping[str, Any]) -> Iterator[tuple[list[Any], Reply, bool]]:
+        """Each page's rows and answer, and whether shifting pages would be noticed. A page that costs too much is asked for
+        again at half its size."""
+        strategy, paging = pager(reading.paging), reading.paging
+        size, following = paging.size if paging else 100, strategy.first()
+        step: Next | None = following
+        first = True
+        while step is not None:
+            call = paging.then if paging and paging.then and not first else reading.call
+            try:
+                reply = self.ask(call, {**values, "size": size, **step.values}, url=step.url)
+            except TooCostly:
+                if size == 1 or (paging and paging.by == "page"):
+                    raise
+                size //= 2
+                continue
+            first = False
+            rows = self._rows(reply, reading.records)
+            yield rows, reply, strategy.steady
+            step = strategy.follow(reply, self._ids(reading, rows))
+
+    def _rows(self, reply: Reply, path: Path, alone: bool = False) -> list[Any]:
+        rows = at(reply.content, path)
+        textual = self.textual and reply.content is not None
+        empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
+        if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out
+            return []
+        if alone and isinstance(rows, Mapping):
+            return [rows]
+        if isinstance(rows, Mapping) and self.textual:  # a list of one looks like no list in XML
+            return [rows]
+        if not isinstance(rows, list):
+            where = ".".join(path) or "its top"
+            raise ContractError(
+                f"{self.title} answered a read of {self.spec.entity.name} without a list of records at {where}."
+            )
+        return rows
+
+    def _ids(self, reading: Reading, rows: list[Any]) -> list[str]:
+        if reading is self.spec.tombstones:
+            return [str(at(row, reading.id)) for row in rows]
+        return [self.id_of(row) for row in rows]
+
+    def id_of(self, row: Any) -> str:
+        found = at(row, self.spec.key.path)
+        if not isinstance(found, str | int) or isinstance(found, bool) or found == "":
+            raise ContractError(
+                f"{self.title} sends a record of {self.spec.entity.name} without its key {self.spec.entity.key}."
+            )
+        return str(found)
+
+    def page(self, rows: list[Any], untold: "Untold", deleted: bool = True) -> Page:
+        """The page of these records, the last of those that share an id. `deleted` False: without deleted ones."""
+        spec, entity = self.spec, self.spec.entity
+        ids = [self.id_of(row) for row in rows]
+        last = {id_: place for place, id_ in enumerate(ids)}
+        flags = [False] * len(rows) if spec.deleted is None else [self._is_deleted(row) for row in rows]
+        places = [place for place in sorted(last.values()) if deleted or not flags[place]]
+        kept = [rows[place] for place in places]
+        gone = [untold.get(place, ()) for place in places]
+        columns, absent = {}, {}
+        for name, field in self.fields.items():
+            array, missing = self._column(field, kept, gone)
+            columns[name], absent[name] = (arrow_type(field.field), array), missing
+        modified = self._column(spec.fields[entity.modified], kept, gone)[0] if entity.modified else [None] * len(kept)
+        found = page(
+            [ids[place] for place in places],
+            columns,
+            version=[version_of(spec, row) for row in kept],
+            modified=modified,
+            deleted=[flags[place] for place in places],
+        )
+        return Page(found.records, found.marks, _absent(found.records, absent))
+
+    def _column(self, field: FieldSpec, rows: list[Any], untold: Sequence[Sequence[Path]]) -> Any:
+        path = field.path
+        if len(path) == 1 and not any(untold) and all(type(row) is dict for row in rows):
+            values: list[Any] = [row.get(path[0], NOTHING) for row in rows]
+        else:
+            pairs = zip(rows, untold, strict=True)
+            values = [NOTHING if gone and _is_under(path, gone) else at(row, path) for row, gone in pairs]
+        return column(self.spec.entity.name, field, values, self.textual)
+
+    def _is_deleted(self, row: Any) -> bool:
+        found = at(row, self.spec.deleted or ())
+        if self.textual and isinstance(found, str):
+            return found in {
+                str(value).lower() if isinstance(value, bool) else str(value) for value in self.spec.deleted_values
+            }
+        return found in self.spec.deleted_values and found is not NOTHING
+
+    def _tombstones(self, reading: Reading, rows: list[Any]) -> Page:
+        """Records of which only the id is known: every field is absent."""
+        import pyarrow as pa
+
+        last = {str(at(row, reading.id)): row for row in rows}
+        modified: Any = [None] * len(last)
+        if reading.at is not None and self.spec.entity.modified:
+            field = self.spec.fields[self.spec.entity.modified]
+            moments = [at(row, reading.at) for row in last.values()]
+            modified, _ = column(self.spec.entity.name, field, moments, self.textual)
+        nulls = {
+            name: (arrow_type(one.field), pa.nulls(len(last), arrow_type(one.field))) for name, one in self.fields.items()
+        }
+        found = page(list(last), nulls, version=[None] * len(last), modified=modified, deleted=[True] * len(last))
+        return Page(found.records, found.marks, _absent(found.records, {name: [True] * len(last) for name in self.fields}))
+
+
+def version_of(spec: EntitySpec, row: Any) -> str | None:
+    """The version token of a record: where the manifest says, else its modification as the other side writes it."""
+    path = spec.version or (spec.fields[spec.entity.modified].path if spec.entity.modified else None)
+    found = at(row, path) if path else None
+    return None if found in (None, NOTHING) else str(found)
+
+
+def _untold(reply: Reply, records: Path) -> Untold:
+    """Raises ContractError where the other side could not tell a whole record, or the list itself."""
+    found: dict[int, list[Path]] = {}
+    for path in reply.untold:
+        inside = path[len(records) :]
+        if path[: len(records)] != records or len(inside) < 2 or not inside[0].isdigit():
+            raise ContractError(f"The other side could not tell {'.'.join(path)}, without which records would be missed.")
+        found.setdefault(int(inside[0]), []).append(inside[1:])
+    return found
+
+
+def _is_under(path: Path, gone: Sequence[Path]) -> bool:
+    return any(path[: len(one)] == one for one in gone)
+
+
+def _changed_since(found: Page, moment: datetime) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    latest = pc.max(pa.array(found.marks["modified"])).as_py()
+    return latest is not None and latest >= moment
+
+
+def _absent(records: "pd.DataFrame", absent: Mapping[str, list[bool]]) -> "pd.DataFrame | None":
+    import pandas as pd
+
+    if not any(any(column_) for column_ in absent.values()):
+        return None
+    return pd.DataFrame(absent, index=records.index, columns=list(records.columns), dtype=bool)

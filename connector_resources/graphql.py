@@ -1,0 +1,65 @@
+"""GraphQL over HTTP, as a manifest describes it: JSON in a POST, which needs no client library.
+
+Paths of the manifest lead into `data`. An answer that has both data and errors is taken for what it tells: a field that an
+error points at is absent, whatever stands there. Codes are looked for in `errors.0.extensions.code`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from connector_resources import templates
+from connector_resources.errors import ContractError, IntegrationError
+from connector_resources.generic import ManifestConnector, body_of
+from connector_resources.http import Answer, Judge, status_error
+from connector_resources.manifest import Call
+from connector_resources.paging import Reply
+from connector_resources.refusals import shown_code
+from connector_resources.values import at
+
+_CODE = ("errors", "0", "extensions", "code")
+
+
+class GraphQLConnector(ManifestConnector):
+    def exchange(self, call: Call, values: Mapping[str, Any], url: str | None, about_record: bool, again: bool) -> Reply:
+        variables = templates.fill(call.body or {}, values)
+        answer = self.http.send(
+            "POST",
+            self.link(url) if url else self.http.url + templates.path(self.manifest.title, self.manifest.endpoint, values),
+            self._judge(about_record),
+            content=body_of({"query": call.query, "variables": variables}),
+            headers=templates.texts(self.manifest.headers, values),
+            auth=self.auth,
+            spend=self.spend,
+            repeatable=again,
+        )
+        body = self.content(answer)
+        untold = tuple(tuple(map(str, one["path"])) for one in _errors(body) if isinstance(one.get("path"), list))
+        return Reply(body.get("data") or {}, answer.headers, untold)
+
+    def _judge(self, about_record: bool) -> Judge:
+        def judge(answer: Answer) -> IntegrationError | None:
+            if answer.status >= 300:
+                return self.refusals.of(answer.status, self._code(answer), about_record, answer) or status_error(answer)
+            body = self.content(answer)
+            if not isinstance(body, dict):
+                return ContractError(f"{self.manifest.title} answered a query with something else than a result.")
+            data = body.get("data")
+            told = isinstance(data, dict) and any(value is not None for value in data.values())
+            if told or (not _errors(body) and isinstance(data, dict)):
+                return None
+            code = self._code(answer)
+            known = self.refusals.of(None, code, about_record, answer)
+            return known or self.refusals.said("record" if about_record else "contract", code, answer)
+
+        return judge
+
+    def _code(self, answer: Answer) -> str:
+        try:
+            return shown_code(at(self.content(answer), self.manifest.error_code or _CODE))
+        except ContractError:
+            return ""
+
+
+def _errors(body: Any) -> list[Mapping[str, Any]]:
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []

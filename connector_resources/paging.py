@@ -1,0 +1,205 @@
+"""How one page leads to the next: link, cursor, offset, page number. Each strategy is a few lines and one object a read.
+
+`first` gives what fills the first request; `follow` looks at a page's answer and the ids on it and says what fills the next
+one, or None at the end. A page that comes back for ever is refused. Where pages may shift while they are read (a record that
+changes moves to the end of the order, and all behind it move up by one), `Offset` notices and steps back, and the others say
+so with `steady`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from connector_resources.errors import ContractError, SystemUnavailable
+from connector_resources.manifest import Header, Paging
+from connector_resources.templates import NOTHING
+from connector_resources.values import at
+
+if TYPE_CHECKING:
+    from connector_resources.manifest import Path
+
+_STEPS_BACK = 20
+_LINK = re.compile(r'<([^>]*)>\s*;[^,<]*?\brel="?next"?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its content (JSON-like) and headers (lower case), and the paths in it that the other side could not tell,
+    whatever stands there."""
+
+    content: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    untold: tuple[tuple[str, ...], ...] = ()
+
+    def value(self, place: "Path | Header | None") -> Any:
+        """What stands at a place of the answer; None where there is nothing."""
+        if place is None:
+            return None
+        found = self.headers.get(place.name.lower()) if isinstance(place, Header) else at(self.content, place)
+        return None if found is NOTHING else found
+
+
+@dataclass(frozen=True)
+class Next:
+    """What fills the next request: placeholders, or a whole URL in place of it."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    url: str | None = None
+
+
+class Pager(Protocol):
+    steady: bool
+
+    def first(self) -> Next: ...
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None: ...
+
+
+class Single:
+    """One page, and no more."""
+
+    steady = True
+
+    def first(self) -> Next:
+        return Next()
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:  # noqa: ARG002 - as its Protocol has it
+        return None
+
+
+class Link:
+    """The answer names the next page's URL."""
+
+    steady = True
+
+    def __init__(self, paging: Paging) -> None:
+        self.paging = paging
+        self.seen: set[str] = set()
+
+    def first(self) -> Next:
+        return Next()
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:  # noqa: ARG002 - as its Protocol has it
+        link = reply.value(self.paging.next)
+        if isinstance(self.paging.next, Header) and link:
+            found = _LINK.search(str(link))
+            link = found[1] if found else None
+        if not link or not _more(self.paging, reply):
+            return None
+        _once(self.seen, link)
+        return Next(url=str(link))
+
+
+class Cursor:
+    """The answer holds a token that the next request hands back."""
+
+    steady = True
+
+    def __init__(self, paging: Paging) -> None:
+        self.paging = paging
+        self.seen: set[str] = set()
+
+    def first(self) -> Next:
+        return Next()
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:  # noqa: ARG002 - as its Protocol has it
+        cursor = reply.value(self.paging.next)
+        if cursor in (None, "") or not _more(self.paging, reply):
+            return None
+        _once(self.seen, cursor)
+        return Next({"cursor": cursor})
+
+
+class Offset:
+    """So many records are left out. Pages overlap: if the first record of a page was not on the page before, records have
+    moved up meanwhile, and the next request goes back until one is found that was seen."""
+
+    def __init__(self, paging: Paging) -> None:
+        self.paging = paging
+        self.start = self.offset = paging.first
+        self.known: set[str] = set()
+        self.back = 0
+        self.overlap = 0  # of the page that comes next
+        self.steady = paging.overlap > 0
+
+    def first(self) -> Next:
+        return Next({"offset": self.offset})
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:
+        overlaps = self.overlap > 0 and self.offset > self.start
+        if overlaps and (not ids or ids[0] not in self.known):
+            self.back += 1
+            if self.back > _STEPS_BACK:
+                raise SystemUnavailable("Records change faster than their pages can be read; try again when it is quieter.")
+            self.offset = max(self.start, self.offset - (self.overlap << self.back))
+            self.known.update(ids)
+            return Next({"offset": self.offset})
+        fresh = [id_ for id_ in ids if id_ not in self.known]
+        if not fresh and not self.back and self.offset > self.start and len(ids) > self.overlap:
+            raise _endless()
+        if not fresh and not self.back:
+            return None
+        self.back = 0
+        self.known, reached = set(ids), self.offset + len(ids)
+        total = reply.value(self.paging.total)
+        if not _more(self.paging, reply) or (isinstance(total, int) and reached - self.start >= total):
+            return None
+        self.overlap = min(self.paging.overlap, len(ids) - 1)
+        self.offset = reached - self.overlap
+        return Next({"offset": self.offset})
+
+
+class PageNumber:
+    """Pages are numbered. A number cannot overlap with the next, so the reader must look for shifts itself."""
+
+    steady = False
+
+    def __init__(self, paging: Paging) -> None:
+        self.paging = paging
+        self.page = paging.first
+        self.last: list[str] = []
+
+    def first(self) -> Next:
+        return Next({"page": self.page})
+
+    def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:
+        if ids and list(ids) == self.last:
+            raise _endless()
+        total = reply.value(self.paging.total)
+        done = isinstance(total, int) and self.page - self.paging.first + 1 >= total
+        if not ids or done or not _more(self.paging, reply):
+            return None
+        self.last, self.page = list(ids), self.page + 1
+        return Next({"page": self.page})
+
+
+def pager(paging: Paging | None) -> Pager:
+    """A fresh strategy for one read."""
+    if paging is None:
+        return Single()
+    match paging.by:
+        case "link":
+            return Link(paging)
+        case "cursor":
+            return Cursor(paging)
+        case "offset":
+            return Offset(paging)
+    return PageNumber(paging)
+
+
+def _more(paging: Paging, reply: Reply) -> bool:
+    """Whether the answer denies that there is more, where it says so at all."""
+    return paging.more is None or reply.value(paging.more) not in (False, None, 0, "", "false", "0")
+
+
+def _once(seen: set[str], token: object) -> None:
+    if str(token) in seen:
+        raise _endless()
+    seen.add(str(token))
+
+
+def _endless() -> ContractError:
+    return ContractError(
+        "The same page comes back again and again: check `paging` in the manifest (`next`, `more`, `total`, `first`)."
+    )

@@ -1,0 +1,126 @@
+"""Through a GraphQL manifest: pages, costs, errors beside data, mutations and what they refuse."""
+
+from typing import Any
+
+import pytest
+from shopping import Visit, changes, manifest_text, python, read
+
+from connector_resources.contract import Outcome
+from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError
+from connector_resources.manifest_parse import parse
+from connector_resources.sandbox.generic import ShopSandbox
+
+NAME = "sandbox-graphql"
+RELAY = "paging: {by: cursor, next: customers.pageInfo.endCursor, more: customers.pageInfo.hasNextPage, size: 200}"
+OFFSET = (
+    (RELAY, "paging: {by: offset, total: customers.totalCount, size: 60}"),
+    ("$after: String, $since", "$offset: Int, $since"),
+    ("after: $after,", "offset: $offset,"),
+    ('after: "{cursor}"', 'offset: "{offset}"'),
+    (
+        "pageInfo { hasNextPage endCursor }\n          }\n        }\n      variables",
+        "totalCount\n          }\n        }\n      variables",
+    ),
+)
+
+
+def written(connector: Any, *steps: dict[str, Any]) -> list[dict[str, Any]]:
+    entity = connector.describe("customer")
+    return python(connector.write(entity, changes(entity, *steps)))
+
+
+@pytest.mark.parametrize("change", [((RELAY, RELAY.replace("200", "60")),), OFFSET], ids=["relay", "offset"])
+def test_every_page_is_read_to_the_last(visit: Visit, shop: ShopSandbox, change: Any) -> None:
+    assert list(read(visit(NAME, *change))) == list(shop.state.records["customers"])
+    assert len(shop.requests) == 9
+
+
+def test_a_page_that_costs_too_much_is_asked_for_at_half_its_size(visit: Visit, shop: ShopSandbox) -> None:
+    shop.state.highest_cost = 60
+    assert len(read(visit(NAME))) == 520
+    assert len(shop.requests) == 2 + 11  # 200 and 100 are too many, 50 are not
+
+
+def test_a_cost_that_no_page_can_meet_ends_the_read(visit: Visit, shop: ShopSandbox) -> None:
+    shop.state.highest_cost = 0
+    with pytest.raises(ContractError, match="finds the query too costly"):
+        read(visit(NAME))
+
+
+def test_a_field_that_an_error_points_at_is_absent_in_that_record_only(visit: Visit, shop: ShopSandbox) -> None:
+    shop.state.broken = {"00000003"}
+    found = read(visit(NAME))
+    assert [id_ for id_, record in found.items() if "email" not in record] == ["00000003"]
+    assert len(found) == 520
+
+
+@pytest.mark.parametrize("path", ['["customers"]', '["customers", "nodes", 0]', '["customers", "pageInfo", "endCursor"]'])
+def test_an_error_that_hides_records_ends_the_read(visit: Visit, shop: ShopSandbox, path: str) -> None:
+    nodes = '{"customers": {"nodes": [null], "pageInfo": {}}}'
+    shop.faults.add("status", status=200, body=f'{{"data": {nodes}, "errors": [{{"message": "canary", "path": {path}}}]}}')
+    with pytest.raises(ContractError) as refusal:
+        read(visit(NAME))
+    assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "{}", '{"data": null}', '{"data": {"customers": null}}', '{"data": {"customers": {"nodes": 1}}}']
+)
+def test_an_answer_without_records_is_refused(visit: Visit, shop: ShopSandbox, body: str) -> None:
+    shop.faults.add("status", status=200, body=body)
+    with pytest.raises(ContractError):
+        read(visit(NAME))
+
+
+def test_a_field_that_is_gone_from_the_schema_is_told(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("hide", sobject="customers", field="email")
+    with pytest.raises(ContractError, match="Sandbox shop does not understand our request"):
+        read(visit(NAME))
+
+
+def test_a_refused_key_is_an_authentication_error(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("status", status=401, body='{"errors": [{"extensions": {"code": "UNAUTHORIZED"}}]}', times=None)
+    with pytest.raises(AuthenticationError):
+        visit(NAME).test()
+
+
+def test_mutations_answer_record_by_record(visit: Visit, shop: ShopSandbox) -> None:
+    results = written(
+        visit(NAME),
+        {"action": "create", "values": {"name": "Acme", "code": "007", "points": 2**60, "address": '{"city": "Ulm"}'}},
+        {"action": "create", "values": {"name": "Acme", "email": "nobody"}},
+        {"action": "update", "id": "00000004", "version": "v0", "values": {"phone": "1"}},
+        {"action": "update", "id": "00000004", "version": "v4", "values": {"phone": None}},
+        {"action": "delete", "id": "77777777"},
+        {"action": "delete", "id": "00000005"},
+    )
+    assert [one["outcome"] for one in results] == [
+        Outcome.DONE, Outcome.REFUSED, Outcome.MOVED, Outcome.DONE, Outcome.DONE, Outcome.DONE,
+    ]  # fmt: skip
+    made = shop.state.records["customers"][results[0]["id"]]
+    assert (made["code"], made["points"], made["address"]) == ("007", 2**60, {"city": "Ulm"})
+    assert results[1]["message"].endswith("(invalid_email, input); correct it where it comes from.")
+    assert results[3]["version"] == shop.state.records["customers"]["00000004"]["etag"]
+
+
+def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: ShopSandbox) -> None:
+    step = {"action": "create", "values": {"name": "Acme"}}
+    shop.faults.add("status", status=200, body='{"data": null, "errors": [{"message": "x"}]}')
+    assert written(visit(NAME), step)[0]["outcome"] == Outcome.REFUSED
+    shop.faults.add("status", status=502, times=None)
+    assert written(visit(NAME), step)[0]["outcome"] == Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refusal"),
+    [
+        ("{ me { account } }", "{ me { account }", "test.query: not GraphQL: Syntax Error: Expected Name"),
+        ("{ me { account } }", "query a { me } query b { me }", "test.query: expected one operation"),
+        ('after: "{cursor}"', 'aftr: "{cursor}"', r"the query has no variable \$aftr; did you mean 'after'\?"),
+        ('variables: {ids: "{ids}"}', "variables: {}", r"the query needs \$ids, and nothing gives it"),
+        ("endpoint: /graphql\n", "", "'endpoint' is missing"),
+    ],
+)
+def test_a_query_that_is_wrong_is_refused_when_the_manifest_is_read(old: str, new: str, refusal: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^x.yaml, line .*{refusal}"):
+        parse("x.yaml", manifest_text(NAME, (old, new)))
