@@ -1,8 +1,13 @@
 """ERP records in Salesforce: real runs, real HTTP, answers that get lost."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +19,7 @@ from connector_resources.sandbox import Sandbox
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
+ROOT = Path(__file__).parents[2]
 KEYS = {"external_ids": {"Account": "ERP_Id__c", "Contact": "ERP_Id__c"}}
 
 
@@ -114,5 +120,29 @@ def test_an_edit_on_each_side_survives(both: Office, org: Org) -> None:
     assert (account["Website"], account["BillingCity"]) == ("https://erp.example", "Ulm")
     (customer,) = both.rows("SELECT website, billing_city FROM erp.customer WHERE id = CAST(:id AS uuid)", id=pair["erp_id"])
     assert customer == {"website": "https://erp.example", "billing_city": "Ulm"}
+    assert both.run("Account").success
+    assert both.last()["records_succeeded"] == 0
+
+
+def test_kill_9_between_a_write_and_its_answer_makes_nothing_twice(both: Office, sandbox: Sandbox, org: Org) -> None:
+    both.change(
+        "INSERT INTO erp.customer (name, customer_number) SELECT 'Many ' || n, 'K-' || n FROM generate_series(1, 450) AS n"
+    )
+    sandbox.faults.add("hold", path="/composite$", method="POST", after=1, seconds=3.0)
+    before = sum("composite" in request.target for request in sandbox.requests)
+    command = [sys.executable, "-m", "integration_pipelines", "sync", "run", str(both.syncs["Account"].id)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 60
+        while sum("composite" in request.target for request in sandbox.requests) < before + 2:
+            assert time.monotonic() < end, "the second call was never made"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert len(org.find("SELECT Id FROM Account WHERE AccountNumber LIKE 'K-%'")) in range(200, 451)
+    assert both.run("Account").success
+    found = org.find("SELECT AccountNumber FROM Account WHERE AccountNumber LIKE 'K-%'")
+    assert sorted(one["AccountNumber"] for one in found) == sorted(f"K-{n}" for n in range(1, 451))
+    last = both.last()
+    assert (last["records_failed"], last["records_processed"]) == (0, last["records_succeeded"] + last["records_skipped"])
+    assert last["records_succeeded"] == 450
     assert both.run("Account").success
     assert both.last()["records_succeeded"] == 0
