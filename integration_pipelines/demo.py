@@ -1,4 +1,4 @@
-"""`integration demo`: a Salesforce sandbox into the reference ERP, three rounds, every number checked.
+"""`integration demo`: a Salesforce sandbox and the reference ERP, three rounds in and one out, every number checked.
 
 Everything is real but the org: real HTTP and OAuth, a real PostgreSQL, real Dagster runs. It uses a home of its own and
 nothing of the environment's settings.
@@ -44,6 +44,7 @@ class Stage:
     instance: dg.DagsterInstance
     tenant: UUID
     syncs: Sequence[syncs.SyncConfig]
+    outbound: Sequence[syncs.SyncConfig]
 
 
 def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, port: int) -> bool:
@@ -66,11 +67,15 @@ def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, po
         second = _round(stage, "2. Nothing has changed")
         story = _change_the_org(stage)
         third = _round(stage, f"3. {_CHANGED} accounts changed, one deleted, in Salesforce")
+        _change_the_erp(stage, story)
+        fourth = _round(stage, "4. One customer is new in the ERP, another one has a new website", stage.outbound)
         _tell_story(stage, story)
         problems = [
             *_expect(first, "first", [(accounts, 0, 0, accounts, 0, 0), (contacts, 0, 0, contacts, 0, 0)]),
             *_expect(second, "second", [(0, 0, None, 0, 0, 0)] * 2),
             *_expect(third, "third", [(_CHANGED + 1, 0, None, 0, _CHANGED, 1), (0, 0, None, 0, 0, 0)]),
+            *_expect(fourth, "fourth", [(2, 0, None, 1, 1, 0)]),
+            *_arrived(stage, story),
         ]
         for problem in problems:
             say(f"[red]{problem}[/red]")
@@ -105,20 +110,29 @@ def _set(opened: ExitStack, sandbox: Sandbox, installation: Installation) -> Sta
             url=sandbox.url,
             authentication_method="oauth2",
             credentials={name: sandbox.credentials[name] for name in ("client_id", "client_secret")},
+            configuration={"external_ids": {"Account": "ERP_Id__c"}},
             user=tenants.first_user(scope),
         )
         for name, seed in _SEEDS.items():
             file = resources.files("mappings") / "salesforce" / f"{seed}.yaml"
             row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "demo")
             made.append(syncs.create(scope, connector_id=connector.id, name=name, mapping_id=row.id, actor="demo"))
+        back = syncs.create(
+            scope,
+            name="Accounts, outbound",
+            connector_id=connector.id,
+            mapping_id=made[0].mapping_id,
+            direction="outbound",
+            actor="demo",
+        )
     instance = opened.enter_context(dagster_instance(installation))
-    return Stage(sandbox, database, instance, tenant, made)
+    return Stage(sandbox, database, instance, tenant, made, [back])
 
 
-def _round(stage: Stage, title: str) -> list[dict[str, Any]]:
-    """Run both syncs; print and return their history rows, in that order."""
+def _round(stage: Stage, title: str, configs: Sequence[syncs.SyncConfig] = ()) -> list[dict[str, Any]]:
+    """Run these syncs, or both inbound ones; print and return their history rows, in that order."""
     rows: list[dict[str, Any]] = []
-    for config in stage.syncs:
+    for config in configs or stage.syncs:
         with progress(config.name) as advance:
             finished = run_now(stage.instance, config.id, advance)
         with stage.database.tenant(stage.tenant) as scope:
@@ -170,6 +184,32 @@ def _change_the_org(stage: Stage) -> str:
     return changed[0]
 
 
+_NEW, _SITE = "Made in the ERP", "https://www.changed-in-the-erp.example"
+
+
+def _change_the_erp(stage: Stage, external_id: str) -> None:
+    """A bookkeeper makes a customer, and changes one whose account Salesforce has."""
+    config = stage.syncs[0]
+    with stage.database.tenant(stage.tenant) as scope:
+        pair = links.Pair(config.connector_id, config.external_entity, config.erp_entity)
+        erp_id = links.find(scope, pair, [external_id])["erp_id"].iloc[0]
+        scope.run("SELECT set_config('app.actor', 'bookkeeper', true)")
+        scope.run("INSERT INTO erp.customer (name, customer_number) VALUES (:name, 'DEMO-1')", name=_NEW)
+        scope.run("UPDATE erp.customer SET website = :site WHERE id = CAST(:id AS uuid)", site=_SITE, id=erp_id)
+
+
+def _arrived(stage: Stage, external_id: str) -> list[str]:
+    """Sentences about what Salesforce does not hold and should."""
+    accounts = stage.sandbox.state.records["Account"]
+    new = [one for one in accounts.values() if one.get("AccountNumber") == "DEMO-1"]
+    problems = (
+        [] if [one["Name"] for one in new] == [_NEW] else [f"Salesforce has {len(new)} accounts DEMO-1, and must have one."]
+    )
+    if accounts[external_id].get("Website") != _SITE:
+        problems.append(f"Account {external_id} did not get the website of its customer.")
+    return problems
+
+
 def _tell_story(stage: Stage, external_id: str) -> None:
     """One customer: what Salesforce holds, what the ERP holds, and what the journal tells of it."""
     say = cli_output.console().print
@@ -181,14 +221,21 @@ def _tell_story(stage: Stage, external_id: str) -> None:
         erp = scope.rows("SELECT * FROM erp.customer WHERE CAST(id AS text) = :id", id=erp_id)[0]
         told = ledger.story(scope, config.erp_entity, erp_id)
     say(f"\n[bold]The story of one customer[/bold]: {account['Name']} ({external_id} in Salesforce, {erp_id} in the ERP)")
-    pairs = [("Name", "name"), ("Phone", "phone"), ("BillingCity", "billing_city"), ("BillingCountry", "billing_country_code")]
+    pairs = [
+        ("Name", "name"),
+        ("Phone", "phone"),
+        ("Website", "website"),
+        ("BillingCity", "billing_city"),
+        ("BillingCountry", "billing_country_code"),
+    ]
     pairs += [("AnnualRevenue", "annual_revenue"), ("LastModifiedDate", "updated_at")]
     cli_output.show(
         [{"field": a, "salesforce": account.get(a), "erp field": b, "erp": erp[b]} for a, b in pairs],
         {"field": "Salesforce", "salesforce": "holds", "erp field": "ERP", "erp": "holds"},
         json=False,
     )
-    cli_output.show([_told(row) for row in told], {"when": "when", "action": "action", "what": "before → after"}, json=False)
+    columns = {"when": "when", "in": "in", "action": "action", "what": "before → after"}
+    cli_output.show([_told(row) for row in told], columns, json=False)
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
@@ -197,4 +244,5 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
         what = f"{len(after)} fields"
     else:
         what = ", ".join(f"{name}: {before.get(name)} → {after.get(name)}" for name in row["changed_fields"])
-    return {"when": row["changed_at"], "action": row["action"], "what": what}
+    side = "Salesforce" if row["side"] == "external" else "ERP"
+    return {"when": row["changed_at"], "in": side, "action": row["action"], "what": what}
