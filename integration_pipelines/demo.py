@@ -28,6 +28,7 @@ from integration_pipelines.settings import VARIABLES, Settings, load
 from integration_pipelines.store import connectors, history, ledger, links, syncs, tenants
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import Installation, migrate_all, open_installation
+from integration_pipelines.store.syncs import SyncConfig
 from integration_pipelines.up import require_free, up
 
 _MARK = "made-by-integration-demo"
@@ -43,8 +44,8 @@ class Stage:
     database: Database
     instance: dg.DagsterInstance
     tenant: UUID
-    syncs: Sequence[syncs.SyncConfig]
-    outbound: Sequence[syncs.SyncConfig]
+    syncs: Sequence[SyncConfig]
+    outbound: Sequence[SyncConfig]
 
 
 def run_demo(settings: Settings, *, accounts: int, contacts: int, keep: bool, port: int) -> bool:
@@ -129,7 +130,7 @@ def _set(opened: ExitStack, sandbox: Sandbox, installation: Installation) -> Sta
     return Stage(sandbox, database, instance, tenant, made, [back])
 
 
-def _round(stage: Stage, title: str, configs: Sequence[syncs.SyncConfig] = ()) -> list[dict[str, Any]]:
+def _round(stage: Stage, title: str, configs: Sequence[SyncConfig] = ()) -> list[dict[str, Any]]:
     """Run these syncs, or both inbound ones; print and return their history rows, in that order."""
     rows: list[dict[str, Any]] = []
     for config in configs or stage.syncs:
