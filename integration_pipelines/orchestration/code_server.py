@@ -13,11 +13,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+from dagster._core.remote_origin import RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import FuturesAwareThreadPoolExecutor
 from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._grpc.__generated__ import dagster_api_pb2
 from dagster._grpc.server import DagsterApiServer, DagsterGrpcServer, LoadedRepositories
+from dagster._serdes import deserialize_value
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from connector_resources.errors import ConfigurationError, IntegrationError
@@ -53,7 +56,23 @@ def _prepare(socket: Path) -> None:
 
 
 class CodeServer(DagsterApiServer):
-    """Dagster's gRPC API over our definitions, with a reload in place."""
+    """Dagster's gRPC API over our definitions, with a reload in place. After a reload the daemon and the web server ask for
+    every job, one by one; jobs that are the same as before are answered with the bytes from before."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._answers: dict[str, tuple[dg.JobDefinition, Any]] = {}
+        super().__init__(**settings)
+
+    def ExternalJob(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in Dagster's protocol
+        origin = deserialize_value(request.serialized_repository_origin, RemoteRepositoryOrigin)
+        repository = self._loaded_repositories and self._loaded_repositories.definitions_by_name.get(origin.repository_name)
+        if not repository or not repository.has_job(request.job_name):
+            return super().ExternalJob(request, context)
+        job = repository.get_job(request.job_name)
+        known = self._answers.get(request.job_name)
+        if known is None or known[0] is not job:
+            known = self._answers[request.job_name] = job, super().ExternalJob(request, context)
+        return known[1]
 
     def reload(self) -> None:
         """Build the definitions again and swap them in; where that fails the old ones stay, and the log says why."""
@@ -66,6 +85,8 @@ class CodeServer(DagsterApiServer):
                     self._serializable_load_error = serializable_error_info_from_exc_info(sys.exc_info())
                 return
             self._loaded_repositories = loaded
+            there = {name for repository in loaded.definitions_by_name.values() for name in repository.job_names}
+            self._answers = {name: answer for name, answer in self._answers.items() if name in there}
             self._serializable_load_error = None
             self._server_id = str(uuid.uuid4())
             _LOG.info("The definitions were loaded anew.")

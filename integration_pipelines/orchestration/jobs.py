@@ -1,6 +1,7 @@
 """One job for each active sync config, all from the same graph. A job holds the config's id and nothing else that matters:
 what it reads and writes is looked up when it runs."""
 
+from functools import lru_cache
 from uuid import UUID
 
 import dagster as dg
@@ -42,16 +43,22 @@ def sync_job(tenant: UUID, config: SyncConfig | BrokenConfig) -> dg.JobDefinitio
     else:
         description = f"{config.name}: {config.external_entity} → {config.erp_entity} ({config.direction.value})"
         limit = option(config, "max_runtime_seconds")
+    return _job(config.id, str(tenant), config.connector_id, description, int(limit))
+
+
+@lru_cache(maxsize=10_000)
+def _job(sync_id: int, tenant: str, connector_id: int, description: str, limit: int) -> dg.JobDefinition:
+    """Made once: a job's snapshot costs Dagster some milliseconds, and most jobs are the same after a reload."""
     return ops.sync.to_job(
-        name=job_name(config.id),
+        name=job_name(sync_id),
         description=description,
-        resource_defs={"sync": ops.session_resource(config.id), "connector": connector, "erp": erp, "staging": staging},
+        resource_defs={"sync": ops.session_resource(sync_id), "connector": connector, "erp": erp, "staging": staging},
         executor_def=dg.in_process_executor,
         tags={
-            "integration/tenant": str(tenant),
-            "integration/connector": str(config.connector_id),
-            "integration/sync": str(config.id),
-            MAX_RUNTIME_SECONDS_TAG: str(int(limit)),
+            "integration/tenant": tenant,
+            "integration/connector": str(connector_id),
+            "integration/sync": str(sync_id),
+            MAX_RUNTIME_SECONDS_TAG: str(limit),
         },
     )
 
