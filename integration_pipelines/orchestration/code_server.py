@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from integration_pipelines.store.database import Database
 MODULE = "integration_pipelines.definitions"
 LOCATION = MODULE
 """The name of the code location, as `dagster dev` would give it too."""
-POLL = 1.0
+POLL = 0.25
+LONGEST_BURST = 5.0  # seconds of ceaseless changes after which a reload comes nevertheless
 THREADS = 16
 _LOG = logging.getLogger("integration.code_server")
 
@@ -125,13 +127,16 @@ def serve(settings: Settings, database: Database) -> None:
 
 def follow(server: CodeServer, database: Database, seen: str, stop: threading.Event) -> None:
     """Reload whenever the sync configs are others than `seen`, once they have been quiet for a moment; until `stop` is set."""
-    latest = seen
+    latest, current = seen, time.monotonic()
     while not stop.wait(POLL):
         try:
             before, latest = latest, syncs.digest(database)
         except IntegrationError as problem:
             _LOG.warning("%s Trying again.", problem)
+            stop.wait(1.0)
             continue
-        if latest == before and latest != seen:
+        if latest == seen:
+            current = time.monotonic()
+        elif latest == before or time.monotonic() - current > LONGEST_BURST:
             seen = latest
             server.reload()
