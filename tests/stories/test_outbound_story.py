@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,27 @@ def test_kill_9_between_a_write_and_its_answer_makes_nothing_twice(both: Office,
     assert last["records_succeeded"] == 450
     assert both.run("Account").success
     assert both.last()["records_succeeded"] == 0
+
+
+def test_products_and_items_are_kept_in_step(
+    settings: Settings, database: Database, sandbox: Sandbox, instance: dg.DagsterInstance, org: Org
+) -> None:
+    text = (resources.files("mappings") / "salesforce" / "product2-item.yaml").read_text("utf-8")
+    keys = {"external_ids": {"Product2": "ERP_Id__c"}}
+    made = furnish(
+        settings, database, sandbox, instance, mappings_={"Product2": text}, configuration=keys, direction="bidirectional"
+    )
+    assert made.run("Product2").success
+    count = len(org.find("SELECT Id FROM Product2"))
+    assert count > 0
+    assert len(made.rows("SELECT 1 FROM erp.item")) + made.last()["records_failed"] == count
+    made.change("INSERT INTO erp.item (item_number, name, item_type, category) VALUES ('E-1', 'Hose', 'goods', 'Spare Parts')")
+    made.change("UPDATE erp.item SET active = false WHERE item_number = (SELECT max(item_number) FROM erp.item WHERE active)")
+    assert made.run("Product2").success
+    (hose,) = org.find("SELECT Name, Family, IsActive FROM Product2 WHERE ProductCode = 'E-1'")
+    assert (hose["Name"], hose["Family"], hose["IsActive"]) == ("Hose", "Spare Parts", True)
+    assert len(org.find("SELECT Id FROM Product2 WHERE IsActive = false")) == len(
+        made.rows("SELECT 1 FROM erp.item WHERE NOT active")
+    )
+    assert made.run("Product2").success
+    assert made.last()["records_succeeded"] == 0
