@@ -1,7 +1,6 @@
 """The ERP in a database of its own: other names, numbers as keys, no tenant column, and no transaction that spans both."""
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -13,48 +12,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from notebook import CLIENT_MAPPING, World, make_world, now, store_sync
-from own_erp import CATALOGUE, TABLES
 
 from connector_resources.contract import Changes, Entity
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.orchestration.resources import ErpResource
 from integration_pipelines.settings import Settings
-from integration_pipelines.settings import load as load_settings
 from integration_pipelines.steps.load import load
 from integration_pipelines.store import history, ledger, links, tenants
 from integration_pipelines.store.database import Database, engine
-from integration_pipelines.store.installation import migrate_all, open_installation
-from integration_pipelines.store.migrate import create_database
-
-
-@pytest.fixture
-def erp_url(server: str) -> Iterator[str]:
-    name = f"erp_{secrets.token_hex(6)}"
-    url = create_database(server, name)
-    made = engine(url, role=None, poolclass=sa.NullPool)
-    with made.begin() as connection:
-        connection.exec_driver_sql(TABLES)
-    yield url
-    with engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def own(settings: Settings, erp_url: str, tmp_path: Path) -> Settings:
-    """Settings of an installation beside that ERP, migrated."""
-    catalogue = tmp_path / "catalogue.yaml"
-    catalogue.write_text(CATALOGUE)
-    made = load_settings(
-        {
-            "INTEGRATION_HOME": str(settings.home),
-            "DATABASE_URL": settings.database_url or "",
-            "ERP_DATABASE_URL": erp_url,
-            "ERP_CATALOGUE": str(catalogue),
-        }
-    )
-    with open_installation(made) as installation:
-        migrate_all(installation)
-    return made
 
 
 @pytest.fixture
