@@ -3,12 +3,14 @@
 IntegrationError
 ├── ConfigurationError        a person must act; nothing is retried
 │   ├── AuthenticationError   the other side refuses our credentials
+│   │   └── ReconnectNeeded   the grant is gone, or nobody can tell: a person must let us in again
 │   ├── MappingOutdated       a mapping reads what is no longer there
 │   └── BrakePulled           the run would change too much; it waits for an approval
 ├── RetryableError            the same call may succeed later
 │   ├── NetworkError          no answer, or one that broke off
 │   │   └── AnswerLost        what was sent may have been carried out all the same
 │   ├── RateLimited           told to wait; carries for how long
+│   │   └── QuotaReached      the calls that are set aside for others would be used up
 │   └── SystemUnavailable     the other side answers, but cannot serve
 ├── RecordError               this record is set aside, the sync goes on
 │   ├── InvalidRecord         breaks the entity's contract
@@ -41,6 +43,10 @@ class AuthenticationError(ConfigurationError):
     error_type = "authentication"
 
 
+class ReconnectNeeded(AuthenticationError):
+    """A person must sign in once more; the credentials stay as they are until then."""
+
+
 class MappingOutdated(ConfigurationError):
     error_type = "mapping"
 
@@ -67,6 +73,10 @@ class RateLimited(RetryableError):
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+class QuotaReached(RateLimited):
+    """The calls that are set aside for others would be used up. `wait`: seconds until some have come back."""
 
 
 class SystemUnavailable(RetryableError):

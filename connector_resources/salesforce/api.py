@@ -9,7 +9,7 @@ import httpx
 
 from connector_resources.auth import OAuth
 from connector_resources.contract import Given
-from connector_resources.errors import ConfigurationError, ContractError, IntegrationError, RateLimited
+from connector_resources.errors import ConfigurationError, ContractError, IntegrationError, QuotaReached
 from connector_resources.http import Answer, Http, require_safe
 from connector_resources.salesforce.errors import QUOTA_WAIT, salesforce_error
 
@@ -113,11 +113,11 @@ class Api:
         return self.base() + self.place(path)
 
     def _spend(self) -> None:
-        """Raises RateLimited when only the reserve is left."""
+        """Raises QuotaReached when only the reserve is left."""
         left = self.calls_left()
         if left is not None and left <= 0 and self.usage:
             used, limit = self.usage
-            raise RateLimited(
+            raise QuotaReached(
                 f"Salesforce has {max(0, limit - used):,} of {limit:,} calls a day left, and {limit - used - left:,} are "
                 "kept in reserve for others: the sync goes on when calls come back, bit by bit over 24 hours, or lower "
                 "reserve_calls of the connector.",

@@ -14,6 +14,7 @@ from connector_resources.errors import (
     ConfigurationError,
     ContractError,
     IntegrationError,
+    QuotaReached,
     RateLimited,
     SystemUnavailable,
 )
@@ -79,7 +80,7 @@ CODES: Mapping[str, tuple[type[IntegrationError], str]] = {
     "INVALID_QUERY_LOCATOR": (CursorExpired, "has dropped the cursor of a query"),
     "QUERY_TOO_COMPLICATED": (ConfigurationError, "finds the query too complicated; map fewer fields, above all formulas"),
     "NOT_FOUND": (NotThere, "has nothing at that place; check the connector's URL and the API version"),
-    "REQUEST_LIMIT_EXCEEDED": (RateLimited, "has no calls left in the daily quota of the org"),
+    "REQUEST_LIMIT_EXCEEDED": (QuotaReached, "has no calls left in the daily quota of the org"),
     "CONCURRENT_REQUESTS_LIMIT_EXCEEDED": (SystemUnavailable, "serves too many long requests of this org already"),
     "QUERY_TIMEOUT": (SystemUnavailable, "took too long over a query"),
     "OPERATION_TOO_LARGE": (ConfigurationError, "finds the query too large for the sharing rules; give the user View All"),

@@ -11,6 +11,7 @@ from connector_resources.errors import (
     ContractError,
     IntegrationError,
     NetworkError,
+    QuotaReached,
     RateLimited,
     SystemUnavailable,
 )
@@ -32,7 +33,7 @@ def refused(sandbox: Sandbox, salesforce: Salesforce, status: int, body: Any, **
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (403, "REQUEST_LIMIT_EXCEEDED", RateLimited),
+        (403, "REQUEST_LIMIT_EXCEEDED", QuotaReached),
         (400, "INVALID_FIELD", ConfigurationError),
         (400, "INVALID_TYPE", ConfigurationError),
         (400, "MALFORMED_QUERY", ContractError),
@@ -112,7 +113,7 @@ def test_a_rate_limit_without_a_wait_is_tried_again(sandbox: Sandbox, connect: A
 def test_an_empty_daily_quota_is_not_tried_again_but_waited_for(sandbox: Sandbox, connect: Any) -> None:
     salesforce = connect()
     sandbox.state.api_limit = 0
-    with pytest.raises(RateLimited, match="no calls left in the daily quota") as raised:
+    with pytest.raises(QuotaReached, match="no calls left in the daily quota") as raised:
         salesforce.entities()
     assert raised.value.wait == 900.0
     assert connect.waits == []

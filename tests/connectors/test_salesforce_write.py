@@ -12,7 +12,7 @@ import pytest
 from writing import change, write
 
 from connector_resources.contract import Outcome
-from connector_resources.errors import AuthenticationError, ConfigurationError, RateLimited
+from connector_resources.errors import AuthenticationError, ConfigurationError, QuotaReached
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.salesforce.values import jsonable
 from connector_resources.sandbox import Sandbox
@@ -290,7 +290,7 @@ def test_a_write_that_was_not_taken_is_raised_and_nothing_is_written(sandbox: Sa
     account = keyed.describe("Account")
     body = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]
     sandbox.faults.add("status", path=COMPOSITE, status=status, body=body, headers={"Retry-After": "600"}, times=None)
-    with pytest.raises(RateLimited):
+    with pytest.raises(QuotaReached):
         write(keyed, account, change("create", Name="x"))
     assert len(sandbox.state.records["Account"]) == 40
 
@@ -317,7 +317,7 @@ def test_what_was_written_before_the_calls_ran_out_is_told_and_the_rest_was_not_
 def test_only_the_reserve_is_left_of_the_days_calls(sandbox: Sandbox, connect: Any) -> None:
     sandbox.state.api_limit = sandbox.state.api_used + 50
     connector = connect(reserve_calls=50)
-    with pytest.raises(RateLimited, match=r"kept in reserve .* lower reserve_calls") as caught:
+    with pytest.raises(QuotaReached, match=r"kept in reserve .* lower reserve_calls") as caught:
         connector.describe("Account")
         connector.describe("Contact")
     assert caught.value.wait == 900
