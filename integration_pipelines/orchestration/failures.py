@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
-from connector_resources.errors import IntegrationError, RetryableError
+from connector_resources.errors import IntegrationError, QuotaReached, RetryableError
 from integration_pipelines.orchestration.launcher import WORKER_TAG
 from integration_pipelines.orchestration.session import Session
 from integration_pipelines.store.retries import AfterFailure
@@ -31,6 +31,9 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
     """Around all that an op does. Closes the history row when nothing more is tried in this run."""
     try:
         yield
+    except QuotaReached as problem:
+        until = session.postpone(str(problem), problem.wait or LONGEST_WAIT)
+        raise dg.Failure(f"{problem} It goes on by itself at {until:%H:%M} UTC.", allow_retries=False) from None
     except RetryableError as problem:
         if tries_before < RETRIES:
             log.warning(f"{problem} (try {tries_before + 1} of {RETRIES + 1})")

@@ -140,6 +140,15 @@ class Session:
             self._locks.execute(sa.text("SELECT pg_advisory_lock(:k)"), {"k": history.lock_key(self.attempt.id)})
             self._locks.commit()
 
+    def postpone(self, message: str, seconds: float) -> datetime:
+        """Close the history row as partial: what is left goes on after so many seconds, at the instant that comes back."""
+        now = utc_now()
+        until = now + timedelta(seconds=seconds)
+        if self.attempt is not None:
+            with self.database.tenant(self.tenant) as scope:
+                history.postpone(scope, self.attempt.id, message, now, until)
+        return until
+
     def fail(self, error_type: str, message: str, after: AfterFailure) -> None:
         """Close the history row as failed; one that could not be opened yet is opened for that."""
         if self.ids is None:

@@ -229,6 +229,22 @@ def fail(scope: Scope, history_id: int, message: str, now: datetime, after: Afte
     return True
 
 
+def postpone(scope: Scope, history_id: int, message: str, now: datetime, until: datetime) -> None:
+    """Close a running row as partial: it stopped early, and is executed again from where it stopped at `until`. The watermark
+    stays, and nobody is alerted."""
+    running = scope.run(
+        "SELECT 1 FROM sync_history WHERE id = :id AND sync_status IN ('pending', 'running') FOR UPDATE", id=history_id
+    ).scalar()
+    if running is None:
+        return
+    _close(scope, history_id, SyncStatus.PARTIAL, message, now)
+    scope.run("UPDATE sync_history SET retry_at = :until WHERE id = :id", until=until, id=history_id)
+    scope.run("UPDATE inbox SET status = 'pending', sync_history_id = NULL WHERE sync_history_id = :id", id=history_id)
+    history = _public(scope, history_id)
+    counts = [history[f"records_{name}"] for name in ("processed", "succeeded", "failed")]
+    outbox.announce(scope, SyncCompleted(history, *counts))
+
+
 def _close(scope: Scope, history_id: int, status: SyncStatus, message: str | None, now: datetime) -> None:
     scope.run(
         """UPDATE sync_history SET sync_status = :status, error_message = :message, completed_at = :now,
