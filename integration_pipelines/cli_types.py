@@ -140,6 +140,8 @@ def connector_check(
                 for found in conform(trial)
             ]
     cli_output.show(rows, {"entity": "entity", "check": "check", "verdict": "verdict", "seen": "what was seen"}, json=json)
+    if written is None and not json:
+        click.echo("Writing was not tried: `--write ENTITY --sample FILE` makes records to try it, and deletes them again.")
     if any(one["verdict"] == Verdict.FAILED for one in rows):
         raise SystemExit(1)
 
