@@ -138,8 +138,14 @@ class Reader:
 
     def _ids(self, reading: Reading, rows: list[Any]) -> list[str]:
         if reading is self.spec.tombstones:
-            return [str(at(row, reading.id)) for row in rows]
+            return [self._tomb(row, reading.id) for row in rows]
         return [self.id_of(row) for row in rows]
+
+    def _tomb(self, row: Any, path: Path) -> str:
+        found = at(row, path)
+        if not isinstance(found, str | int) or found == "":
+            raise ContractError(f"{self.title} tells of a deleted {self.spec.entity.name} without its id.")
+        return str(found)
 
     def id_of(self, row: Any) -> str:
         found = at(row, self.spec.key.path)
@@ -193,7 +199,7 @@ class Reader:
         """Records of which only the id is known: every field is absent."""
         import pyarrow as pa
 
-        last = {str(at(row, reading.id)): row for row in rows}
+        last = {self._tomb(row, reading.id): row for row in rows}
         modified: Any = [None] * len(last)
         if reading.at is not None and self.spec.entity.modified:
             field = self.spec.fields[self.spec.entity.modified]

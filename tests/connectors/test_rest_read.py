@@ -162,6 +162,19 @@ def test_a_list_of_tombstones_says_what_was_deleted(visit: Visit, shop: ShopSand
     assert last.absent.to_numpy().all()
 
 
+def test_a_tombstone_without_an_id_is_refused(visit: Visit, shop: ShopSandbox) -> None:
+    shop.state.purge("customers", "00000009")
+    tombs = "tombstones: {path: /rest/deleted/customers, records: items, id: customer}"
+    connector = visit("sandbox-rest", ("    active: active\n", f"    active: active\n    {tombs}\n"))
+    with pytest.raises(ContractError, match="tells of a deleted customer without its id"):
+        read(connector)
+
+
+def test_a_token_is_not_asked_for_in_the_clear(visit: Visit) -> None:
+    with pytest.raises(ConfigurationError, match=r"\(token_url\) must begin with https"):
+        visit("sandbox-rest", ("token_url: /oauth/token", "token_url: http://login.example.com/token"), method="oauth2")
+
+
 @pytest.mark.parametrize("many", ["one a call", "a list"])
 def test_records_are_read_by_their_ids_and_unknown_ones_are_missing(visit: Visit, shop: ShopSandbox, many: str) -> None:
     entity = "order" if many == "one a call" else "customer"

@@ -10,7 +10,7 @@ import pytest
 from shopping import Visit, changes, python, read
 
 from connector_resources.contract import Changes, Connector, Outcome
-from connector_resources.errors import ConfigurationError, NetworkError, RateLimited
+from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError, NetworkError, RateLimited
 from connector_resources.sandbox.generic import ShopSandbox
 
 CREATE_KEY = '      headers: {Idempotency-Key: "{intent}"}\n      body: "{record}"\n      id: id\n'
@@ -227,6 +227,22 @@ def test_a_batch_answers_for_each_record(visit: Visit, shop: ShopSandbox) -> Non
     ]  # fmt: skip
     assert "(invalid_email, status 422)" in results[1]["message"]
     assert [request.target for request in shop.requests] == ["/rest/batch"] * 2
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, ContractError), (403, AuthenticationError), (413, ContractError)])
+def test_a_batch_that_is_refused_as_a_whole_is_an_error_and_not_a_riddle(
+    visit: Visit, shop: ShopSandbox, status: int, kind: type[Exception]
+) -> None:
+    shop.faults.add("status", status=status, path="/rest/batch")
+    with pytest.raises(kind):
+        written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"))
+
+
+@pytest.mark.parametrize("body", ["<html/>", '{"results": []}', "{}"])
+def test_a_batch_whose_answer_is_nonsense_may_have_been_carried_out(visit: Visit, shop: ShopSandbox, body: str) -> None:
+    shop.faults.add("status", status=200, body=body, path="/rest/batch")
+    results = written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"), create(code="2"))
+    assert [one["outcome"] for one in results] == [Outcome.UNKNOWN] * 2
 
 
 def test_a_batch_whose_answer_is_lost_is_carried_out_once(visit: Visit, shop: ShopSandbox) -> None:
