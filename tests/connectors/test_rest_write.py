@@ -167,6 +167,18 @@ def test_without_a_key_a_lost_create_is_sent_once_and_found_by_its_stamp(visit: 
     assert len(shop.state.records["customers"]) == count + 1
 
 
+def test_a_natural_key_finds_a_lost_create_again(visit: Visit, shop: ShopSandbox) -> None:
+    probe = '    probe: {path: /rest/customers, params: {reference: "{record.reference}"}, records: items}\n    update:\n'
+    connector = visit("sandbox-rest", (CREATE_KEY, NO_KEY), ("    update:\n", probe))
+    arrived, lost, twin = create(reference="ours-1"), create(reference="ours-2"), create(reference="REF-9")
+    shop.faults.add("lose", method="POST")
+    shop.faults.add("drop", method="POST", after=1, times=2)
+    assert {one["outcome"] for one in written(connector, arrived, lost, twin)} == {Outcome.UNKNOWN}
+    found = written(connector, arrived, lost, twin, probe=True)
+    assert [one["outcome"] for one in found] == [Outcome.DONE, Outcome.ABSENT, Outcome.DONE]
+    assert found[2]["id"] == "00000009"
+
+
 def test_an_upsert_that_is_sent_twice_makes_one_record(visit: Visit, shop: ShopSandbox) -> None:
     connector, count = visit("sandbox-rest", UPSERT), len(shop.state.records["customers"])
     step = create(reference="ours-1")
