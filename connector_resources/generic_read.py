@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from connector_resources.contract import Clock, Page, Window
-from connector_resources.errors import ConfigurationError, ContractError
+from connector_resources.errors import ConfigurationError, ContractError, RecordError
 from connector_resources.frames import arrow_type, page
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Reading
@@ -75,6 +75,8 @@ class Reader:
                 )
             except Gone:
                 continue
+            except RecordError as refusal:
+                raise ContractError(f"{refusal} That was a read by ids: check `by_id` in the manifest.") from None
             rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
             if rows:
                 yield self.page(rows, _untold(reply, one.records))

@@ -185,6 +185,13 @@ def test_records_are_read_by_their_ids_and_unknown_ones_are_missing(visit: Visit
     assert len(shop.requests) == (3 if entity == "order" else 1)
 
 
+def test_a_refused_read_by_ids_is_an_error_of_the_manifest(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("status", status=422, path="ids=")
+    connector = visit()
+    with pytest.raises(ContractError, match="check `by_id` in the manifest"):
+        list(connector.read_ids(connector.describe("customer"), ["name"], ["00000003"]))
+
+
 def test_a_field_that_is_gone_is_absent_and_one_that_is_new_is_ignored(visit: Visit, shop: ShopSandbox) -> None:
     shop.faults.add("hide", sobject="customers", field="email")
     shop.faults.add("extra", sobject="customers", field="shoe_size")
