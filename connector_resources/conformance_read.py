@@ -77,16 +77,18 @@ def borders(trial: Trial) -> str:
 
 def typed(trial: Trial) -> str:
     wanted = {one.name: arrow_type(one) for one in trial.entity.fields}
-    pages = 0
+    pages, never = 0, set(wanted)
     with trial.connector() as connector:
         for page in connector.read(trial.entity, trial.entity.names, Window(trial.since)):
             pages += 1
             _check_frame(page.records, wanted)
+            never -= {name for name in never if page.absent is None or not page.absent[name].all()}
             if list(page.records.columns) != list(trial.entity.names):
                 raise Fails("A page does not have the columns that were asked for, in their order.")
             if page.absent is not None and not page.absent.index.equals(page.records.index):
                 raise Fails("The mask of absent values has another index than the records.")
-    return f"{pages} pages, every column of the type that the description gives it."
+    gone = f" In no record: {', '.join(sorted(never))}; check where the field stands." if pages and never else ""
+    return f"{pages} pages, every column of the type that the description gives it.{gone}"
 
 
 def _check_frame(frame: pd.DataFrame, wanted: Mapping[str, Any]) -> None:

@@ -32,12 +32,12 @@ class NotApplicable(Exception):
 
 @dataclass
 class Held:
-    """A CredentialStore in memory, for one process that tries a connector out."""
+    """A CredentialStore in memory, for one process that tries a connector out. Nulls count as not there."""
 
-    credentials: dict[str, str]
+    credentials: dict[str, Any]
 
     def load(self) -> Mapping[str, str]:
-        return dict(self.credentials)
+        return {name: str(value) for name, value in self.credentials.items() if value is not None}
 
     @contextmanager
     def exclusive(self) -> Iterator["Held"]:

@@ -14,12 +14,12 @@ from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
 from connector_resources.generic_read import Reader
 from connector_resources.generic_write import Writer
-from connector_resources.http import Answer, Http
+from connector_resources.http import Answer, Http, require_safe
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, Manifest
 from connector_resources.paging import Reply
 from connector_resources.rates import Rate, Rates
-from connector_resources.refusals import Refusals
+from connector_resources.refusals import Nonsense, Refusals
 from connector_resources.values import json_text
 
 if TYPE_CHECKING:
@@ -102,8 +102,11 @@ class ManifestConnector(Connector):
         """As `ask`, with all values that placeholders may name."""
 
     def content(self, answer: Answer) -> Any:
-        """What an answer's body holds, JSON-like; None for an empty one. Raises ContractError."""
-        return answer.json() if answer.content.strip() else None
+        """What an answer's body holds, JSON-like; None for an empty one. Raises Nonsense."""
+        try:
+            return answer.json() if answer.content.strip() else None
+        except ContractError as problem:
+            raise Nonsense(str(problem)) from None
 
     def spend(self) -> None:
         """Before each try of each request."""
@@ -136,6 +139,7 @@ class ManifestConnector(Connector):
                 scope = {"scope": " ".join(raw["scopes"])} if raw.get("scopes") else {}
                 url = str(raw["token_url"])
                 url = url if not url.startswith("/") else self.http.url + url
+                require_safe(f"{title} (token_url)", url)
                 extra = scope | dict(raw.get("parameters", {}))
                 return OAuth(self.http, store, url, self.http.url, extra=extra, client=raw.get("client", "post"))
         return None

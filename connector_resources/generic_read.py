@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from connector_resources.contract import Clock, Page, Window
-from connector_resources.errors import ConfigurationError, ContractError
+from connector_resources.errors import ConfigurationError, ContractError, RecordError
 from connector_resources.frames import arrow_type, page
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Reading
@@ -75,6 +75,8 @@ class Reader:
                 )
             except Gone:
                 continue
+            except RecordError as refusal:
+                raise ContractError(f"{refusal} That was a read by ids: check `by_id` in the manifest.") from None
             rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
             if rows:
                 yield self.page(rows, _untold(reply, one.records))
@@ -138,8 +140,14 @@ class Reader:
 
     def _ids(self, reading: Reading, rows: list[Any]) -> list[str]:
         if reading is self.spec.tombstones:
-            return [str(at(row, reading.id)) for row in rows]
+            return [self._tomb(row, reading.id) for row in rows]
         return [self.id_of(row) for row in rows]
+
+    def _tomb(self, row: Any, path: Path) -> str:
+        found = at(row, path)
+        if not isinstance(found, str | int) or found == "":
+            raise ContractError(f"{self.title} tells of a deleted {self.spec.entity.name} without its id.")
+        return str(found)
 
     def id_of(self, row: Any) -> str:
         found = at(row, self.spec.key.path)
@@ -193,7 +201,7 @@ class Reader:
         """Records of which only the id is known: every field is absent."""
         import pyarrow as pa
 
-        last = {str(at(row, reading.id)): row for row in rows}
+        last = {self._tomb(row, reading.id): row for row in rows}
         modified: Any = [None] * len(last)
         if reading.at is not None and self.spec.entity.modified:
             field = self.spec.fields[self.spec.entity.modified]

@@ -12,7 +12,6 @@ from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import (
     AnswerLost,
     ConfigurationError,
-    ContractError,
     IntegrationError,
     RecordError,
     SystemUnavailable,
@@ -20,7 +19,7 @@ from connector_resources.errors import (
 from connector_resources.generic_read import Ask
 from connector_resources.manifest import Batch, EntitySpec, Header, Path, Writing
 from connector_resources.paging import Reply
-from connector_resources.refusals import Gone, Moved, Refusals, shown_code
+from connector_resources.refusals import Gone, Moved, Nonsense, Refusals, shown_code
 from connector_resources.templates import NOTHING, fill
 from connector_resources.values import Misfit, at, outgoing, put
 
@@ -183,7 +182,7 @@ class Writer:
             return Result(Outcome.MOVED, one.id, None, str(moved))
         except RecordError as refused:
             return Result(Outcome.REFUSED, one.id, None, str(refused))
-        except (AnswerLost, SystemUnavailable, ContractError):
+        except (AnswerLost, SystemUnavailable, Nonsense):
             return Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title))
         return self._done(one, way, reply)
 
@@ -222,8 +221,8 @@ class Writer:
             reply = self.ask(batch.call, {"items": items}, again=batch.keyed)
             found = at(reply.content, batch.results)
             if not isinstance(found, list) or len(found) != len(some):
-                raise ContractError(f"{self.title} answered a batch of {len(some)} without as many results.")
-        except (AnswerLost, SystemUnavailable, ContractError):
+                raise Nonsense(f"{self.title} answered a batch of {len(some)} without as many results.")
+        except (AnswerLost, SystemUnavailable, Nonsense):
             return {one.row: Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title)) for one in some}
         return {one.row: self._of_batch(one, batch, result) for one, result in zip(some, found, strict=True)}
 

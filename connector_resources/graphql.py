@@ -13,7 +13,7 @@ from connector_resources.generic import ManifestConnector, body_of
 from connector_resources.http import Answer, Judge, status_error
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
-from connector_resources.refusals import shown_code
+from connector_resources.refusals import Nonsense, shown_code
 from connector_resources.values import at
 
 _CODE = ("errors", "0", "extensions", "code")
@@ -42,7 +42,7 @@ class GraphQLConnector(ManifestConnector):
                 return self.refusals.of(answer.status, self._code(answer), about_record, answer) or status_error(answer)
             body = self.content(answer)
             if not isinstance(body, dict):
-                return ContractError(f"{self.manifest.title} answered a query with something else than a result.")
+                return Nonsense(f"{self.manifest.title} answered a query with something else than a result.")
             data = body.get("data")
             told = isinstance(data, dict) and any(value is not None for value in data.values())
             if told or (not _errors(body) and isinstance(data, dict)):

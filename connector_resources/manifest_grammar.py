@@ -105,23 +105,8 @@ def _reading(call: Mapping[str, Key]) -> dict[str, Key]:
     }
 
 
-def _entity(kind: str) -> Table:
-    call = _call(kind)
-    reading = _reading(call)
-    deleted = Table(
-        {
-            "path": Key(PATH, "where a record says that it is deleted", needed=True),
-            "values": Key(VALUES, "what it says then (default: true)"),
-        }
-    )
-    tombstones = reading | {
-        "id": Key(PATH, "where an entry holds the id of the deleted record (default: the entry is the id)"),
-        "at": Key(PATH, "where it holds the instant"),
-    }
-    one = dict(call) | {
-        "records": Key(PATH, "where the answer holds the record or the list of them (default: it is the record)"),
-        "many": Key(Whole(1, 1000), "how many {ids} one call may ask for (default: 1, as {id})"),
-    }
+def _writing(call: Mapping[str, Key]) -> tuple[dict[str, Key], dict[str, Key], dict[str, Key]]:
+    """Of one record, of several, and of the search for one that was perhaps written."""
     write = dict(call) | {
         "id": Key(PLACE, "where the answer holds the record's id"),
         "version": Key(PLACE, "where it holds the version token"),
@@ -144,6 +129,27 @@ def _entity(kind: str) -> Table:
         "id": Key(PATH, "where it holds the id (default: the key's path)"),
         "version": Key(PATH, "where it holds the version token (default: the entity's)"),
     }
+    return write, batch, probe
+
+
+def _entity(kind: str) -> Table:
+    call = _call(kind)
+    reading = _reading(call)
+    deleted = Table(
+        {
+            "path": Key(PATH, "where a record says that it is deleted", needed=True),
+            "values": Key(VALUES, "what it says then (default: true)"),
+        }
+    )
+    tombstones = reading | {
+        "id": Key(PATH, "where an entry holds the id of the deleted record (default: the entry is the id)"),
+        "at": Key(PATH, "where it holds the instant"),
+    }
+    one = dict(call) | {
+        "records": Key(PATH, "where the answer holds the record or the list of them (default: it is the record)"),
+        "many": Key(Whole(1, 1000), "how many {ids} one call may ask for (default: 1, as {id})"),
+    }
+    write, batch, probe = _writing(call)
     return Table(
         {
             "label": Key(TEXT, "its name for people"),

@@ -119,7 +119,9 @@ class Offset:
         self.paging = paging
         self.start = self.offset = paging.first
         self.known: set[str] = set()
-        self.back = 0
+        self.back = 0  # steps back in a row
+        self.returns = 0  # steps back since the read last got further than ever
+        self.furthest = self.start
         self.overlap = 0  # of the page that comes next
         self.steady = paging.overlap > 0
 
@@ -130,7 +132,8 @@ class Offset:
         overlaps = self.overlap > 0 and self.offset > self.start
         if overlaps and (not ids or ids[0] not in self.known):
             self.back += 1
-            if self.back > _STEPS_BACK:
+            self.returns += 1
+            if self.returns > _STEPS_BACK:
                 raise SystemUnavailable("Records change faster than their pages can be read; try again when it is quieter.")
             self.offset = max(self.start, self.offset - (self.overlap << self.back))
             self.known.update(ids)
@@ -142,6 +145,8 @@ class Offset:
             return None
         self.back = 0
         self.known, reached = set(ids), self.offset + len(ids)
+        if reached > self.furthest:
+            self.furthest, self.returns = reached, 0
         total = reply.value(self.paging.total)
         if not _more(self.paging, reply) or (isinstance(total, int) and reached - self.start >= total):
             return None

@@ -35,6 +35,10 @@ class TooCostly(ContractError):
     """The page is too large for what the system lets a query cost: ask for a smaller one."""
 
 
+class Nonsense(ContractError):
+    """A success whose answer cannot be read: what was asked for may have been done."""
+
+
 MEANINGS: Mapping[str, tuple[type[IntegrationError], str]] = {
     "record": (Refused, "does not take this record; correct it where it comes from"),
     "moved": (Moved, "says that the record has changed since it was read"),

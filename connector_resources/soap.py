@@ -25,7 +25,7 @@ from connector_resources.http import Answer, Judge, status_error
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
-from connector_resources.refusals import Refused, shown_code
+from connector_resources.refusals import Nonsense, Refused, shown_code
 from connector_resources.values import at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
@@ -203,12 +203,12 @@ def _first(title: str, answer: Answer) -> Any:
     except etree.XMLSyntaxError:
         root = None
     if root is None or root.tag not in {f"{{{space}}}Envelope" for space in _ENVELOPES}:
-        raise ContractError(
+        raise Nonsense(
             f"{title} answered {answer.path} with status {answer.status} and {answer.content_type} instead of a SOAP "
             "envelope; check the connector's URL."
         )
     if root.getroottree().docinfo.doctype:
-        raise ContractError(f"{title} answered {answer.path} with a DTD, which is refused.")
+        raise Nonsense(f"{title} answered {answer.path} with a DTD, which is refused.")
     body = next((one for one in root if _local(one) == "Body"), None)
     return None if body is None or not len(body) else body[0]
 

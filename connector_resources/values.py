@@ -69,7 +69,7 @@ def column(entity: str, spec: "FieldSpec", values: Sequence[Any], textual: bool 
             whole = pa.array([None if value is None else incoming(spec, value, textual) for value in present], kind)
         return whole, absent
     except (Misfit, ValueError, TypeError, OverflowError, pa.ArrowException):
-        wanted = spec.field.type.value + (f" of {spec.field.scale} decimals" if spec.field.type is FieldType.DECIMAL else "")
+        wanted = spec.field.type.value + (f" (scale {spec.field.scale})" if spec.field.type is FieldType.DECIMAL else "")
         raise ContractError(
             f"A value of {entity}.{spec.field.name} is no {wanted}, which the manifest promises: if the other side has "
             "changed the field, correct it there (`type`, `scale`, `format`, `zone`, `lenient`)."

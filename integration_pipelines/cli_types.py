@@ -2,6 +2,7 @@
 
 import json as json_
 from collections.abc import Mapping
+from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,6 @@ def connector_check(
     integration connector check 1 --entity customer
     integration connector check 1 --write customer --sample customer.json
     """
-    from datetime import UTC
-
     from connector_resources.conformance import Trial, Verdict, conform, sample_of
     from integration_pipelines.orchestration.resources import ConnectorResource
     from integration_pipelines.orchestration.session import utc_now
@@ -121,6 +120,7 @@ def connector_check(
 
     if (written is None) != (sample is None):
         raise click.UsageError("--write needs --sample, a JSON file with the fields of one record, and the other way round.")
+    start = since.replace(tzinfo=UTC) if since else None
     rows = []
     with opened_store() as store:
         tenant = store.tenant(tenant_name)
@@ -134,12 +134,10 @@ def connector_check(
             described = {name: connecting.describe(name) for name in _chosen(entities, written, connecting)}
         for name, entity in described.items():
             values = _sample(sample, entity, sample_of) if sample and name == written else None
-            trial = Trial(opened, name, values, since.replace(tzinfo=UTC) if since else None)
-            rows += [
-                {"entity": name, "check": found.name, "verdict": found.verdict.value, "seen": found.sentence}
-                for found in conform(trial)
-            ]
-    cli_output.show(rows, {"entity": "entity", "check": "check", "verdict": "verdict", "seen": "what was seen"}, json=json)
+            rows += [{"entity": name, **vars(found)} for found in conform(Trial(opened, name, values, start))]
+    cli_output.show(rows, {"entity": "entity", "name": "check", "verdict": "verdict", "sentence": "what was seen"}, json=json)
+    if written is None and not json:
+        click.echo("Writing was not tried: `--write ENTITY --sample FILE` makes records to try it, and deletes them again.")
     if any(one["verdict"] == Verdict.FAILED for one in rows):
         raise SystemExit(1)
 

@@ -87,7 +87,7 @@ def test_a_new_type_is_checked_through_its_connector(shop: ShopSandbox, home: Pa
     assert {one["verdict"] for one in read} == {"passed", "not applicable"}
     before = len(shop.state.records["customers"])
     found = told("connector", "check", "1", "--write", "customer", "--sample", "sample.json", "--since", "2020-01-01")
-    assert [one["check"] for one in found if one["verdict"] != "passed"] == ["a sign-in that expires is renewed"]
+    assert [one["name"] for one in found if one["verdict"] != "passed"] == ["a sign-in that expires is renewed"]
     live = [record for record in shop.state.records["customers"].values() if not record["deleted"]]
     assert len(live) == before
 
@@ -99,7 +99,7 @@ def test_a_check_that_fails_ends_with_one(shop: ShopSandbox, home: Path, monkeyp
     monkeypatch.setenv("INTEGRATION_MANIFESTS", str(home))
     connected(shop, home, "my-shop")
     failed = [one for one in told("connector", "check", "1", code=1) if one["verdict"] == "failed"]
-    assert [one["check"] for one in failed] == ["nothing is lost at the border of a watermark"]
+    assert [one["name"] for one in failed] == ["nothing is lost at the border of a watermark"]
 
 
 def test_what_is_wrong_with_a_check_is_said(shop: ShopSandbox, home: Path) -> None:

@@ -162,6 +162,19 @@ def test_a_list_of_tombstones_says_what_was_deleted(visit: Visit, shop: ShopSand
     assert last.absent.to_numpy().all()
 
 
+def test_a_tombstone_without_an_id_is_refused(visit: Visit, shop: ShopSandbox) -> None:
+    shop.state.purge("customers", "00000009")
+    tombs = "tombstones: {path: /rest/deleted/customers, records: items, id: customer}"
+    connector = visit("sandbox-rest", ("    active: active\n", f"    active: active\n    {tombs}\n"))
+    with pytest.raises(ContractError, match="tells of a deleted customer without its id"):
+        read(connector)
+
+
+def test_a_token_is_not_asked_for_in_the_clear(visit: Visit) -> None:
+    with pytest.raises(ConfigurationError, match=r"\(token_url\) must begin with https"):
+        visit("sandbox-rest", ("token_url: /oauth/token", "token_url: http://login.example.com/token"), method="oauth2")
+
+
 @pytest.mark.parametrize("many", ["one a call", "a list"])
 def test_records_are_read_by_their_ids_and_unknown_ones_are_missing(visit: Visit, shop: ShopSandbox, many: str) -> None:
     entity = "order" if many == "one a call" else "customer"
@@ -170,6 +183,13 @@ def test_records_are_read_by_their_ids_and_unknown_ones_are_missing(visit: Visit
     described = connector.describe(entity)
     assert set(rows(connector.read_ids(described, described.names, ids))) == set(ids[:2])
     assert len(shop.requests) == (3 if entity == "order" else 1)
+
+
+def test_a_refused_read_by_ids_is_an_error_of_the_manifest(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("status", status=422, path="ids=")
+    connector = visit()
+    with pytest.raises(ContractError, match="check `by_id` in the manifest"):
+        list(connector.read_ids(connector.describe("customer"), ["name"], ["00000003"]))
 
 
 def test_a_field_that_is_gone_is_absent_and_one_that_is_new_is_ignored(visit: Visit, shop: ShopSandbox) -> None:

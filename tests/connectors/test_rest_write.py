@@ -10,7 +10,7 @@ import pytest
 from shopping import Visit, changes, python, read
 
 from connector_resources.contract import Changes, Connector, Outcome
-from connector_resources.errors import ConfigurationError, NetworkError, RateLimited
+from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError, NetworkError, RateLimited
 from connector_resources.sandbox.generic import ShopSandbox
 
 CREATE_KEY = '      headers: {Idempotency-Key: "{intent}"}\n      body: "{record}"\n      id: id\n'
@@ -167,6 +167,18 @@ def test_without_a_key_a_lost_create_is_sent_once_and_found_by_its_stamp(visit: 
     assert len(shop.state.records["customers"]) == count + 1
 
 
+def test_a_natural_key_finds_a_lost_create_again(visit: Visit, shop: ShopSandbox) -> None:
+    probe = '    probe: {path: /rest/customers, params: {reference: "{record.reference}"}, records: items}\n    update:\n'
+    connector = visit("sandbox-rest", (CREATE_KEY, NO_KEY), ("    update:\n", probe))
+    arrived, lost, twin = create(reference="ours-1"), create(reference="ours-2"), create(reference="REF-9")
+    shop.faults.add("lose", method="POST")
+    shop.faults.add("drop", method="POST", after=1, times=2)
+    assert {one["outcome"] for one in written(connector, arrived, lost, twin)} == {Outcome.UNKNOWN}
+    found = written(connector, arrived, lost, twin, probe=True)
+    assert [one["outcome"] for one in found] == [Outcome.DONE, Outcome.ABSENT, Outcome.DONE]
+    assert found[2]["id"] == "00000009"
+
+
 def test_an_upsert_that_is_sent_twice_makes_one_record(visit: Visit, shop: ShopSandbox) -> None:
     connector, count = visit("sandbox-rest", UPSERT), len(shop.state.records["customers"])
     step = create(reference="ours-1")
@@ -227,6 +239,22 @@ def test_a_batch_answers_for_each_record(visit: Visit, shop: ShopSandbox) -> Non
     ]  # fmt: skip
     assert "(invalid_email, status 422)" in results[1]["message"]
     assert [request.target for request in shop.requests] == ["/rest/batch"] * 2
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, ContractError), (403, AuthenticationError), (413, ContractError)])
+def test_a_batch_that_is_refused_as_a_whole_is_an_error_and_not_a_riddle(
+    visit: Visit, shop: ShopSandbox, status: int, kind: type[Exception]
+) -> None:
+    shop.faults.add("status", status=status, path="/rest/batch")
+    with pytest.raises(kind):
+        written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"))
+
+
+@pytest.mark.parametrize("body", ["<html/>", '{"results": []}', "{}"])
+def test_a_batch_whose_answer_is_nonsense_may_have_been_carried_out(visit: Visit, shop: ShopSandbox, body: str) -> None:
+    shop.faults.add("status", status=200, body=body, path="/rest/batch")
+    results = written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"), create(code="2"))
+    assert [one["outcome"] for one in results] == [Outcome.UNKNOWN] * 2
 
 
 def test_a_batch_whose_answer_is_lost_is_carried_out_once(visit: Visit, shop: ShopSandbox) -> None:

@@ -13,6 +13,7 @@ from connector_resources.manifest import Header
 from connector_resources.manifest_grammar import KINDS, manifest_form, published
 from connector_resources.manifest_parse import parse
 from connector_resources.registry import connector_class, connector_types, manifest_class, read_manifest
+from connector_resources.skeletons import skeleton
 from connector_resources.templates import NOTHING, fill, path
 
 SMALL = """\
@@ -193,6 +194,12 @@ def test_a_placeholder_takes_the_value_as_it_is_and_without_one_its_key_is_left_
     assert fill(template, values) == {"n": 5, "text": "n=5", "all": {"a": None, "b": [1]}, "a": None, "list": [1]}
     assert fill("{record.c}", values) is NOTHING
     assert path("X", "/a/{id}/b", {"id": "ü/../?"}) == "/a/%C3%BC%2F..%2F%3F/b"
+
+
+def test_the_readme_shows_the_manifest_that_is_written() -> None:
+    readme = (resources.files("connector_resources") / "README.md").read_text("utf-8")
+    shown = readme.split("```yaml\n", 1)[1].split("```", 1)[0]
+    assert parse("my-shop.yaml", shown) == parse("my-shop.yaml", skeleton("my-shop", "rest")["my-shop.yaml"])
 
 
 def test_the_template_says_every_key_that_there_is() -> None:
