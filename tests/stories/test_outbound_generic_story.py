@@ -1,0 +1,92 @@
+"""The made-up shop, by REST, GraphQL and SOAP, in both directions: connectors that consist of a manifest."""
+
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+import pytest
+
+from connector_resources.sandbox.generic import ShopSandbox
+from integration_pipelines.cli_connector import store_mapping
+from integration_pipelines.orchestration.launch import Finished, run_now
+from integration_pipelines.settings import Settings
+from integration_pipelines.store import connectors, syncs, tenants
+from integration_pipelines.store.database import Database
+
+AUTH = {"rest": "api_key", "graphql": "oauth2", "soap": "basic"}
+
+
+@pytest.fixture
+def shop() -> Iterator[ShopSandbox]:
+    with ShopSandbox(customers=40) as opened:
+        yield opened
+
+
+class Store:
+    """A tenant with a two-way sync of the shop's customers."""
+
+    def __init__(self, database: Database, instance: dg.DagsterInstance, shop: ShopSandbox, kind: str) -> None:
+        self.database, self.instance = database, instance
+        self.tenant: UUID = tenants.create(database, "acme")
+        text = (resources.files("mappings") / "sandbox" / "customer-customer.yaml").read_text("utf-8")
+        if kind == "soap":  # its records are flat, and know less
+            kept = [line for line in text.splitlines() if "zip" not in line and "country" not in line]
+            text = "\n".join(kept).replace("source: address.", "source: ")
+        with database.tenant(self.tenant) as scope:
+            row = connectors.create(
+                scope,
+                name="Shop",
+                connector_type=f"sandbox-{kind}",
+                url=shop.url,
+                authentication_method=AUTH[kind],
+                credentials=shop.credentials,
+                user=tenants.first_user(scope),
+            )
+            mapping = store_mapping(scope, text, "test.yaml", "test")
+            self.sync = syncs.create(
+                scope, connector_id=row.id, name="Customers", mapping_id=mapping.id, direction="bidirectional", actor="test"
+            )
+
+    def run(self) -> Finished:
+        return run_now(self.instance, self.sync.id)
+
+    def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
+        with self.database.tenant(self.tenant) as scope:
+            return [dict(row) for row in scope.rows(sql, **values)]
+
+    def change(self, sql: str) -> None:
+        with self.database.tenant(self.tenant) as scope:
+            scope.run(sql)
+
+    def last(self) -> dict[str, Any]:
+        return self.rows("SELECT * FROM sync_history ORDER BY id DESC LIMIT 1")[0]
+
+
+def coded(shop: ShopSandbox, code: str) -> list[dict[str, Any]]:
+    return [one for one in shop.state.records["customers"].values() if one["code"] == code]
+
+
+@pytest.mark.parametrize("kind", ["rest", "graphql", "soap"])
+@pytest.mark.parametrize("fault", ["lose", "drop", ""])
+def test_the_shops_customers_are_kept_in_step(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, shop: ShopSandbox, kind: str, fault: Any
+) -> None:
+    assert settings.home
+    store = Store(database, instance, shop, kind)
+    assert store.run().success
+    assert store.last()["records_failed"] == 0
+    store.change("INSERT INTO erp.customer (name, customer_number, phone) VALUES ('Made in the ERP', 'E-0007', '00420')")
+    store.change(
+        "UPDATE erp.customer SET phone = '0099' WHERE id = (SELECT min(id::text)::uuid FROM erp.customer WHERE active)"
+    )
+    if fault:
+        shop.faults.add(fault, method="POST", path="rest/customers$|graphql|soap", after=0, times=1)
+    assert store.run().success, store.last()
+    assert store.rows("SELECT error_message FROM sync_errors WHERE NOT is_resolved") == []
+    (made,) = coded(shop, "E-0007")
+    assert (made["name"], made["phone"]) == ("Made in the ERP", "00420")
+    assert sum(one.get("phone") == "0099" for one in shop.state.records["customers"].values()) == 1
+    assert store.run().success
+    assert store.last()["records_succeeded"] == 0
