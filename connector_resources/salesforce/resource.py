@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from connector_resources.contract import Capabilities, Changes, Connector, Entity, Given, Health, Page, Window
+from connector_resources.contract import Capabilities, Changes, Condition, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.http import Http
 from connector_resources.lined_yaml import suggestion
@@ -54,6 +54,7 @@ class Salesforce(Connector):
         idempotency="external_id",
         batch_size=MOST,
         concurrency=_CONCURRENCY,
+        find=True,
     )
 
     def __init__(self, given: Given, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -105,6 +106,10 @@ class Salesforce(Connector):
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
         """Deleted records come too, marked as such. Ids have 15 or 18 characters, and 18 in the pages."""
         return self._reader.ids(self._reader.plan(entity, fields), ids)
+
+    def find(self, entity: Entity, fields: Sequence[str], where: Condition) -> Iterator[Page]:
+        """Of text fields; Salesforce compares without case."""
+        return self._reader.among(self._reader.plan(entity, fields), where.field, where.values)
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Creates, then updates, then deletes. With an upsert key a create is an upsert, so a record that has the key's value

@@ -226,6 +226,8 @@ class Writing:
                 self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, code, fields))
 
     def _gone(self, row: Row) -> Result:
+        if row.action == "delete":
+            return Result(Outcome.DONE, row.id)
         return Result(Outcome.MOVED, row.id, message=f"The {self.entity.name} is gone from Salesforce.")
 
     def _version(self, id_: str) -> str | None:

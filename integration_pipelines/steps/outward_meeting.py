@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connector_resources.contract import Condition, Window
+from connector_resources.contract import Condition, FieldType, Window
 from integration_pipelines.canonical import TEXT, array
 from integration_pipelines.model import Batch, bools, concat
 from integration_pipelines.steps import external_side, meeting, sides
@@ -127,10 +127,11 @@ def _table(run: Run, there: external_side.ExternalSide) -> pa.Table:
 
 
 def _looked_up(run: Run, batch: Batch) -> tuple[str, list[str]] | None:
-    """The external field that holds the first part of the match key, and the texts to look for in it."""
+    """The external text field that holds a part of the match key, and the texts to look for in it."""
     for rule in run.mapping.rules:
         source = rule.rule.source
-        if rule.rule.match and source is not None and run.source.field(source):
+        field = run.source.field(source) if source is not None else None
+        if rule.rule.match and source is not None and field is not None and field.type is FieldType.STRING:
             out = batch.outgoing
             named = out is not None and source in out.columns
             values = as_text(array(out[source] if named and out is not None else batch.records[rule.rule.target]))

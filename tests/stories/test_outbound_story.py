@@ -78,6 +78,7 @@ def insert(office: Office, number: str, name: str = "Made in the ERP") -> None:
 def test_the_first_bidirectional_run_writes_nothing_to_salesforce(both: Office) -> None:
     assert both.last()["records_failed"] == 0
     assert both.rows("SELECT count(*) FROM sync_record_changes WHERE side = 'external'") == [{"count": 0}]
+    assert both.last()["erp_position"].isdigit()
     assert both.run("Account").success
     assert (both.last()["records_succeeded"], both.last()["records_failed"]) == (0, 0)
 

@@ -95,7 +95,8 @@ SEVEN = {
     "webhook_events": {"*"},
 }
 LATER = {
-    "sync_history": {"retry_at"},  # only between a failure and its retry; asserted in stories/test_always_on.py
+    # between a failure and its retry, see stories/test_always_on.py; of outbound syncs, see stories/test_outbound_story.py
+    "sync_history": {"retry_at", "erp_position"},
     "connectors": {"deleted_at"},  # deletion comes with the REST API
     "sync_configurations": {"deleted_at", "brake_released_at"},  # the latter is asserted in steps/test_inbound.py
 }
@@ -152,3 +153,21 @@ def test_a_cancelled_run_closes_its_history(office: Office, monkeypatch: pytest.
     assert not office.run().success
     assert (office.last()["sync_status"], office.last()["error_message"]) == ("failed", "The run was cancelled.")
     assert isinstance(office.last()["run_id"], UUID)
+
+
+def test_a_run_that_has_used_up_its_share_of_calls_ends_as_partial_and_says_when_it_goes_on(office: Office) -> None:
+    org = office.sandbox.state
+    org.api_limit, org.api_used = 1000, 905  # a tenth is kept in reserve
+    finished = office.run()
+    assert not finished.success
+    assert "It goes on by itself at" in (finished.problem or "")
+    row = office.last()
+    assert (row["sync_status"], row["records_failed"]) == ("partial", 0)
+    assert "reserve_calls" in row["error_message"]
+    assert row["retry_at"] > row["completed_at"]
+    assert office.rows("SELECT count(*) FROM sync_watermarks") == [{"count": 0}]
+    assert office.rows("SELECT count(*) FROM alerts") == [{"count": 0}]
+    assert office.rows("SELECT event_name FROM outbox ORDER BY id DESC LIMIT 1") == [{"event_name": "SyncCompletedEvent"}]
+    org.api_used = 0
+    assert office.run().success
+    assert office.last()["records_succeeded"] == 60
