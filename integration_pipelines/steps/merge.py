@@ -90,14 +90,7 @@ def merge(sides: Sides, policies: Sequence[FieldPolicy]) -> Merged:
     both = open_ & known & external_changed & erp_changed
     with np.errstate(invalid="ignore"):
         later = sides.external_at[:, None] > sides.erp_at  # False where either is NaT
-    wins, manual = np.zeros_like(said), np.zeros_like(said)
-    for at, policy in enumerate(policies):
-        if policy.strategy is ConflictStrategy.SOURCE_WINS:
-            wins[:, at] = True
-        elif policy.strategy is ConflictStrategy.LAST_WRITE_WINS:
-            wins[:, at] = later[:, at]
-        elif policy.strategy is ConflictStrategy.MANUAL:
-            manual[:, at] = True
+    wins, manual = _by_strategy(policies, ConflictStrategy.SOURCE_WINS, later)
     write = (open_ & ~known & owns & ~nulls) | (open_ & known & external_changed & ~erp_changed) | (both & wins)
     return Merged(write, both & manual, said)
 
@@ -129,14 +122,7 @@ def merge_outward(sides: Sides, policies: Sequence[FieldPolicy], sendable: Bools
     both = erp_changed & external_changed & differ
     with np.errstate(invalid="ignore"):
         later = sides.external_at[:, None] > sides.erp_at  # False where either is NaT
-    wins, manual = np.zeros_like(said), np.zeros_like(said)
-    for at, policy in enumerate(policies):
-        if policy.strategy is ConflictStrategy.TARGET_WINS:
-            wins[:, at] = True
-        elif policy.strategy is ConflictStrategy.LAST_WRITE_WINS:
-            wins[:, at] = ~later[:, at]
-        elif policy.strategy is ConflictStrategy.MANUAL:
-            manual[:, at] = True
+    wins, manual = _by_strategy(policies, ConflictStrategy.TARGET_WINS, ~later)
     send = speaks & differ & ((erp_changed & ~external_changed) | (both & wins) | first)
     return Sent(send, speaks & both & manual, said & ~differ)
 
@@ -147,6 +133,17 @@ def base_of_agreement(sides: Sides, sent: Sent) -> Base:
     external = chosen(sent.agreed, sides.external, sides.base.external)
     erp = chosen(sent.agreed, sides.erp, sides.base.erp)
     return Base(external, erp, sides.base.known | sent.agreed)
+
+
+def _by_strategy(policies: Sequence[FieldPolicy], always: ConflictStrategy, last: Bools) -> tuple[Bools, Bools]:
+    """Where a side wins a conflict, which it does under `always`, and under last_write_wins where `last`; and where a person
+    must decide."""
+    wins, manual = np.zeros_like(last), np.zeros_like(last)
+    for at, policy in enumerate(policies):
+        manual[:, at] = policy.strategy is ConflictStrategy.MANUAL
+        latest = policy.strategy is ConflictStrategy.LAST_WRITE_WINS
+        wins[:, at] = last[:, at] if latest else policy.strategy is always
+    return wins, manual
 
 
 def new_base(sides: Sides, merged: Merged) -> Base:

@@ -94,27 +94,23 @@ def merge_winners(scope: Scope, pair: Pair, external_ids: Sequence[str]) -> list
 
 
 def parents(
-    scope: Scope, connector_id: int, erp_entity: str, external_entity: str | None, external_ids: Sequence[str]
+    scope: Scope,
+    connector_id: int,
+    erp_entity: str,
+    external_entity: str | None,
+    ids: Sequence[str],
+    side: Side = Side.EXTERNAL,
 ) -> Mapping[str, str]:
-    """External id → ERP id of records that others refer to."""
+    """Records that others refer to by their id on that side: id → the id on the other side. On the way out deleted ones are
+    none."""
     entity = "" if external_entity is None else "AND external_entity || '' = :external"
+    alive = "" if side is Side.EXTERNAL else "AND state <> 'deleted'"
     probe = f"""SELECT external_id, erp_id FROM identity_links
-                WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity}
-                  AND external_id = wanted.text OFFSET 0"""
+                WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity} {alive}
+                  AND {_KEYS[side]} = wanted.text OFFSET 0"""
     values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
-    return {row["external_id"]: row["erp_id"] for row in scope.rows(_each(probe), wanted=text_array(external_ids), **values)}
-
-
-def external_parents(
-    scope: Scope, connector_id: int, erp_entity: str, external_entity: str | None, erp_ids: Sequence[str]
-) -> Mapping[str, str]:
-    """The way back: ERP id → external id of records that others refer to. Deleted ones are none."""
-    entity = "" if external_entity is None else "AND external_entity || '' = :external"
-    probe = f"""SELECT erp_id, external_id FROM identity_links
-                WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity}
-                  AND erp_id = wanted.text AND state <> 'deleted' OFFSET 0"""
-    values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
-    return {row["erp_id"]: row["external_id"] for row in scope.rows(_each(probe), wanted=text_array(erp_ids), **values)}
+    rows = scope.rows(_each(probe), wanted=text_array(ids), **values)
+    return {row[_KEYS[side]]: row["erp_id" if side is Side.EXTERNAL else "external_id"] for row in rows}
 
 
 def known(scope: Scope, pair: Pair) -> int:
