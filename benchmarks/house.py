@@ -103,7 +103,15 @@ class House:
     database: Database
     dagster: Dagster
 
-    def sync(self, tenant: UUID, url: str, client: str, secret: str = UNASKED, mapping: str = "account-customer") -> Sync:
+    def sync(
+        self,
+        tenant: UUID,
+        url: str,
+        client: str,
+        secret: str = UNASKED,
+        mapping: str = "account-customer",
+        direction: str = "inbound",
+    ) -> Sync:
         """A new connector to that client's org, with one sync."""
         with self.database.tenant(tenant) as scope:
             row = connectors.create(
@@ -113,11 +121,12 @@ class House:
                 url=url,
                 authentication_method="oauth2",
                 credentials={"client_id": client, "client_secret": secret},
+                configuration={"external_ids": {"Account": "ERP_Id__c"}} if direction != "inbound" else None,
                 user=tenants.first_user(scope),
             )
-        return self.another(Sync(tenant, row.id, 0), mapping)
+        return self.another(Sync(tenant, row.id, 0), mapping, direction=direction)
 
-    def another(self, beside: Sync, mapping: str, name: str = "", cron: str | None = None) -> Sync:
+    def another(self, beside: Sync, mapping: str, name: str = "", cron: str | None = None, direction: str = "inbound") -> Sync:
         """One more sync of the same connector."""
         file = Path(__file__).parent / f"{mapping}.yaml"
         with self.database.tenant(beside.tenant) as scope:
@@ -128,6 +137,7 @@ class House:
                 name=name or f"{mapping} {beside.connector}",
                 mapping_id=row.id,
                 mode="scheduled" if cron else "manual",
+                direction=direction,
                 cron=cron,
                 actor="bench",
             )
