@@ -22,6 +22,7 @@ from connector_resources.frames import uuids
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension
 from integration_pipelines.model import Batch, Change, Side, bools
 from integration_pipelines.steps import outward, outward_settle, sides
+from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.extract import erp_again
 from integration_pipelines.steps.outgoing import mapped
 from integration_pipelines.steps.outward_meeting import DOUBT
@@ -30,6 +31,8 @@ from integration_pipelines.steps.run import Counts, Run
 from integration_pipelines.steps.validate import checked, schema_of, validate
 from integration_pipelines.store import history, ledger, links, rejects
 from integration_pipelines.store.database import Scope
+
+TRIES = 2  # how often what never arrived is sent again at once
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Written:
     outcomes: pd.DataFrame
     problem: IntegrationError | None = None
 
-    def where(self, outcome: Outcome) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-        return np.asarray(self.outcomes["outcome"] == outcome, dtype=bool)
+    def where(self, outcome: Outcome) -> Bools:
+        return _are(self.outcomes, outcome)
 
 
 def load_round(run: Run, batch: Batch) -> Batch:
@@ -164,24 +167,37 @@ def _written(run: Run, batch: Batch, announced: OutwardSettlement) -> Written:
         )
         return Written(announced, nothing)
     changes = changes_of(batch, array(announced.rows["intent"]))
-    outcomes, problem = run.external.write(run.source, changes), None
+    problem: IntegrationError | None = None
+    outcomes = run.external.write(run.source, changes)
+    lost = np.zeros(len(batch), dtype=bool)  # whose answer was lost at some time
     try:
-        for _ in range(2):
-            lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
-            if lost.any():
-                outcomes = _put(outcomes, run.external.probe(run.source, _only(changes, lost)))
-            absent = np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool)
+        for _ in range(TRIES):
+            lost |= _are(outcomes, Outcome.UNKNOWN)
+            outcomes = _probed(run, changes, outcomes)
+            absent = _are(outcomes, Outcome.ABSENT)
             if not absent.any():
                 break
             outcomes = _put(outcomes, run.external.write(run.source, _only(changes, absent)))
-        if np.asarray(outcomes["outcome"] == Outcome.ABSENT, dtype=bool).any():
-            problem = SystemUnavailable(f"{run.external.type} takes only some of the writes; the rest is tried again.")
-    except IntegrationError as stopped:  # what was written is settled first
-        return Written(announced, outcomes, stopped)
-    lost = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
-    changing = lost & np.asarray(changes.steps["action"] != Change.CREATE, dtype=bool)
-    outcomes.loc[changing, "outcome"] = Outcome.MOVED  # somebody else has changed it: read and merge again
+        outcomes = _probed(run, changes, outcomes)
+        if _are(outcomes, Outcome.ABSENT).any():
+            problem = SystemUnavailable(f"{run.external.type} takes only some of the writes for now.")
+    except IntegrationError as stopped:
+        problem = stopped
+    if problem is None:
+        changing = _are(outcomes, Outcome.UNKNOWN) & np.asarray(changes.steps["action"] != Change.CREATE, dtype=bool)
+        outcomes.loc[changing, "outcome"] = Outcome.MOVED  # somebody else has changed it: read and merge again
+    else:  # what was sent once keeps its key until it is known to be there
+        outcomes.loc[lost & _are(outcomes, Outcome.ABSENT), "outcome"] = Outcome.UNKNOWN
     return Written(announced, outcomes, problem)
+
+
+def _probed(run: Run, changes: Changes, outcomes: pd.DataFrame) -> pd.DataFrame:
+    lost = _are(outcomes, Outcome.UNKNOWN)
+    return _put(outcomes, run.external.probe(run.source, _only(changes, lost))) if lost.any() else outcomes
+
+
+def _are(outcomes: pd.DataFrame, outcome: Outcome) -> Bools:
+    return np.asarray(outcomes["outcome"] == outcome, dtype=bool)
 
 
 def changes_of(batch: Batch, intents: pa.Array) -> Changes:
@@ -196,7 +212,7 @@ def changes_of(batch: Batch, intents: pa.Array) -> Changes:
     return Changes(batch.outgoing, written, steps.set_axis(batch.outgoing.index))
 
 
-def _only(changes: Changes, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Changes:
+def _only(changes: Changes, mask: Bools) -> Changes:
     return Changes(changes.records[mask], changes.written[mask], changes.steps[mask])
 
 
@@ -224,23 +240,24 @@ def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:
 
 
 def recover(run: Run) -> int:
-    """Settle the intents that a run announced and did not live to settle. Returns how many had arrived."""
+    """Settle the intents that a run announced and did not live to settle; returns how many records that were. A creation that
+    seems not to have arrived is sent again under its own key: some systems recognise it by that alone."""
     with run.database.tenant(run.tenant) as scope:
         waiting = ledger.unsettled(scope, run.pair, Side.EXTERNAL)
     if not waiting:
         return 0
     announced, changes = outward_settle.remembered(run, waiting)
     outcomes = run.external.probe(run.source, changes)
-    unknown = np.asarray(outcomes["outcome"] == Outcome.UNKNOWN, dtype=bool)
-    held = outward_settle.read_back(run, outcomes[np.asarray(outcomes["outcome"] == Outcome.DONE, dtype=bool)])
-    done = announced.arrived(run, outcomes, held)
+    creates = bools(pc.equal(array(announced.rows["action"]), Change.CREATE))
+    again = _are(outcomes, Outcome.ABSENT) & creates
+    if again.any():
+        outcomes = _probed(run, changes, _put(outcomes, run.external.write(run.source, _only(changes, again))))
+    arrived, unknown = _are(outcomes, Outcome.DONE), _are(outcomes, Outcome.UNKNOWN) & creates
+    done = announced.arrived(run, outcomes, outward_settle.read_back(run, outcomes[arrived]))
     with run.database.tenant(run.tenant) as scope:
         done.settle(run, scope)
         history.count(scope, run.opened, succeeded=len(done))
         intents = array(announced.rows["intent"])
-        arrived = np.asarray(outcomes["outcome"] == Outcome.DONE, dtype=bool)
-        creates = bools(pc.equal(array(announced.rows["action"]), Change.CREATE))
-        ledger.settle_intents(scope, intents.filter(pa.array(arrived)).to_pylist(), "confirmed")
-        ledger.settle_intents(scope, intents.filter(pa.array(unknown & creates)).to_pylist(), "unknown")
-        ledger.settle_intents(scope, intents.filter(pa.array(~arrived & ~(unknown & creates))).to_pylist(), "abandoned")
+        for mask, state in ((arrived, "confirmed"), (unknown, "unknown"), (~arrived & ~unknown, "abandoned")):
+            ledger.settle_intents(scope, intents.filter(pa.array(mask)).to_pylist(), state)
     return len(done)

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from notebook import World, fill, make_world
 
+from connector_resources.contract import Changes, Entity
+from connector_resources.errors import SystemUnavailable
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
@@ -147,6 +149,28 @@ def test_a_write_that_never_arrived_is_sent_again_under_its_own_key(out: World) 
     assert len(out.rows("SELECT id FROM write_intents")) == 1
 
 
+def test_what_was_sent_once_keeps_its_key_when_the_system_breaks_down_meanwhile(out: World) -> None:
+    add(out, "A1")
+    out.book.keyed = True
+    out.book.answer_lost = lambda *_: True
+    write = out.book.write
+
+    def breaks_down(entity: Entity, changes: Changes) -> Any:
+        if out.book.writes:
+            raise SystemUnavailable("Closed for today.")
+        return write(entity, changes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(out.book, "write", breaks_down)
+        with pytest.raises(SystemUnavailable):
+            out.sync()
+    out.book.answer_lost = lambda *_: False
+    out.sync()
+    assert len(out.book.writes) == 1
+    assert len(out.book.notes["Client"]) == 1
+    assert out.rows("SELECT state FROM write_intents") == [{"state": "confirmed"}]
+
+
 def test_where_nobody_can_tell_whether_a_record_was_made_it_is_not_made_again(out: World) -> None:
     add(out, "A1")
     out.book.forgetful = True
@@ -161,9 +185,11 @@ def test_where_nobody_can_tell_whether_a_record_was_made_it_is_not_made_again(ou
     assert len(out.book.writes) == 1
 
 
+@pytest.mark.parametrize("keyed", [False, True], ids=["asked what became of it", "known by its key alone"])
 def test_a_process_that_dies_between_write_and_settlement_writes_nothing_twice(
-    out: World, monkeypatch: pytest.MonkeyPatch
+    out: World, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
+    out.book.keyed = keyed
     for number in ("A1", "A2", "A3"):
         add(out, number)
     from integration_pipelines.steps import outward_settle
