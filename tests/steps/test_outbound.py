@@ -9,6 +9,7 @@ from notebook import World, fill, make_world
 from connector_resources.contract import Changes, Entity
 from connector_resources.errors import SystemUnavailable
 from integration_pipelines.settings import Settings
+from integration_pipelines.store import ledger
 from integration_pipelines.store.database import Database
 
 
@@ -183,6 +184,12 @@ def test_where_nobody_can_tell_whether_a_record_was_made_it_is_not_made_again(ou
     out.book.answer_lost = lambda *_: False
     out.sync()
     assert len(out.book.writes) == 1
+    out.book.notes["Client"].clear()  # somebody has looked: it never arrived
+    with out.database.tenant(out.tenant) as scope:
+        assert ledger.forget_doubt(scope, out.config.id, error["record_id"]) == 1
+        assert ledger.forget_doubt(scope, out.config.id, error["record_id"]) == 0
+    out.sync()
+    assert (len(out.book.writes), out.errors()) == (2, [])
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["asked what became of it", "known by its key alone"])
@@ -286,8 +293,6 @@ def test_a_deletion_against_an_edit_under_manual_waits(database: Database, setti
 def test_the_journal_tells_both_sides(both: World) -> None:
     both.change("UPDATE erp.customer SET phone = '99' WHERE customer_number = '001'")
     both.sync()
-    from integration_pipelines.store import ledger
-
     (row,) = both.rows("SELECT id FROM erp.customer WHERE customer_number = '001'")
     with both.database.tenant(both.tenant) as scope:
         told = ledger.story(scope, "customer", str(row["id"]))
