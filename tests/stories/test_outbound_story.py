@@ -17,6 +17,7 @@ import pytest
 from office import Office, furnish
 
 from connector_resources.sandbox import Sandbox
+from integration_pipelines.orchestration.launch import plan
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
@@ -101,6 +102,17 @@ def test_customers_and_their_contacts_become_accounts_and_contacts(both: Office,
     for entity in ("Account", "Contact"):
         assert both.run(entity).success
         assert (both.last()["records_succeeded"], both.last()["records_failed"]) == (0, 0)
+
+
+def test_a_plan_tells_which_side_it_would_write_and_writes_nothing(both: Office, org: Org) -> None:
+    insert(both, "E-0007")
+    (customer,) = both.rows("SELECT id FROM erp.customer WHERE customer_number = 'E-0007'")
+    found = plan(both.settings, both.syncs["Account"].id)
+    (change,) = found.changes
+    assert (change["change"], change["in"], change["ERP id"]) == ("create", "external", str(customer["id"]))
+    assert "phone" in change["fields"]
+    assert org.find(numbered("E-0007")) == []
+    assert both.rows("SELECT id FROM write_intents") == []
 
 
 @pytest.mark.parametrize("kind", ["lose", "drop", "cut"])
