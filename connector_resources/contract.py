@@ -195,15 +195,25 @@ class CredentialStore(Protocol):
         ...
 
     def exclusive(self) -> "AbstractContextManager[RotatingCredentials]":
-        """Row lock for a token refresh: one process at a time. Inside, re-read first: the other one may have refreshed."""
+        """For a token refresh: one process at a time, and nobody changes the credentials but through what is given. Inside,
+        re-read first: the other one may have refreshed."""
         ...
+
+
+@dataclass(frozen=True)
+class GrantState:
+    """How a grant stands: `good`, or a person must reconnect. `expires`: when it ends by itself, where the system has told."""
+
+    good: bool
+    expires: datetime | None = None
 
 
 class RotatingCredentials(Protocol):
     def load(self) -> Mapping[str, str]: ...
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        """Durable when this returns: store a rotated token before using it."""
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:
+        """Durable when this returns: store a rotated token before using it. None takes a credential away; `state`: how the
+        grant stands now (None: as before)."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
-from connector_resources.auth import OAuth, StoredSecret, as_basic, in_header, in_query
+from connector_resources.auth import StoredSecret, as_basic, in_header, in_query
 from connector_resources.contract import Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
@@ -17,6 +17,7 @@ from connector_resources.generic_write import Writer
 from connector_resources.http import Answer, Http
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, Manifest
+from connector_resources.oauth import OAuth
 from connector_resources.paging import Reply
 from connector_resources.rates import Rate, Rates
 from connector_resources.refusals import Refusals

@@ -189,10 +189,16 @@ class Http:
         return self._repeated(request, judge, auth, spend, repeatable)
 
     def post_form(
-        self, url: str, form: Mapping[str, str], judge: Judge = status_error, *, auth: httpx.Auth | None = None
+        self,
+        url: str,
+        form: Mapping[str, str],
+        judge: Judge = status_error,
+        *,
+        auth: httpx.Auth | None = None,
+        repeatable: bool = True,
     ) -> Answer:
-        """The answer to a form that is safe to send twice (a token request)."""
-        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable=True)
+        """The answer to a form; as `send`. Most token requests may be sent twice; one that spends its token may not."""
+        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable)
 
     def _repeated(
         self,
