@@ -32,6 +32,8 @@ from connector_resources.errors import ConfigurationError
 if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
     import pandas as pd
 
+    from connector_resources.consent import Consent
+
 
 class FieldType(StrEnum):
     STRING = "string"
@@ -277,6 +279,12 @@ class Connector(ABC):
     @abstractmethod
     def test(self) -> Health:
         """Prove that the credentials work, with as few calls as possible. Raises AuthenticationError, NetworkError, …"""
+
+    def consent(self) -> "Consent":
+        """How a person lets us in. Raises ConfigurationError where credentials are all that there is."""
+        raise ConfigurationError(
+            f"The connector type {self.type} has no consent page (or is not signed in to with oauth2): give it credentials."
+        )
 
     @abstractmethod
     def entities(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import httpx
 
 from connector_resources.auth import StoredSecret, as_basic, in_header, in_query
+from connector_resources.consent import Consent
 from connector_resources.contract import Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
@@ -123,6 +124,16 @@ class ManifestConnector(Connector):
             raise ContractError(f"{self.manifest.title} names a next page at another host, which gets no credentials of ours.")
         return str(found)
 
+    def consent(self) -> Consent:
+        if not isinstance(self.auth, OAuth):
+            return super().consent()
+        raw = self.manifest.auth["oauth2"]
+        page, device = (self._whole(raw[name]) if name in raw else None for name in ("authorize_url", "device_url"))
+        return Consent(self.auth, page, device)
+
+    def _whole(self, url: str) -> str:
+        return self.http.url + url if url.startswith("/") else url
+
     def signed_in(self, method: str) -> httpx.Auth | None:
         raw, title, store = self.manifest.auth[method], self.manifest.title, self.given.credentials
         match method:
@@ -135,8 +146,7 @@ class ManifestConnector(Connector):
                 return StoredSecret(title, store, ("username", "password"), as_basic)
             case "oauth2":
                 scope = {"scope": " ".join(raw["scopes"])} if raw.get("scopes") else {}
-                url = str(raw["token_url"])
-                url = url if not url.startswith("/") else self.http.url + url
+                url = self._whole(raw["token_url"])
                 extra = scope | dict(raw.get("parameters", {}))
                 return OAuth(self.http, store, url, self.http.url, extra=extra, client=raw.get("client", "post"))
         return None

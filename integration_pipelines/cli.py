@@ -10,11 +10,11 @@ import click
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_alerts import alert, alert_channel
+from integration_pipelines.cli_authorize import connector
 from integration_pipelines.cli_connector import mapping
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import sync
-from integration_pipelines.cli_types import connector
 from integration_pipelines.settings import load
 
 

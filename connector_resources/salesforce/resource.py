@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from connector_resources.consent import Consent
 from connector_resources.contract import Capabilities, Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.http import Http
@@ -85,6 +86,9 @@ class Salesforce(Connector):
         if self._api.usage:
             detail["calls_in_24_hours"] = "{} of {}".format(*self._api.usage)
         return Health(account, detail)
+
+    def consent(self) -> Consent:
+        return self._api.consent
 
     def entities(self) -> Sequence[str]:
         try:

@@ -18,7 +18,6 @@ from connector_resources.sandbox.grants import Grants, TokenRefusal
 from connector_resources.sandbox.salesforce.exchange import Answer, Call
 
 _CODE_LIFE = timedelta(minutes=10)
-_INTERVAL = 5  # seconds between two polls
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words
 
 
@@ -43,7 +42,8 @@ class Device:
 
 
 class Consents:
-    """`system` and `account`: what the page shows. `path`: where it is; the device's page is below it."""
+    """`system` and `account`: what the page shows. `path`: where it is; the device's page is below it. `interval`:
+    seconds that a device waits between two questions."""
 
     def __init__(
         self, grants: Grants, client_id: str, now: Callable[[], datetime], *, system: str, account: str, path: str
@@ -54,6 +54,7 @@ class Consents:
         self.system = system
         self.account = account
         self.path = path
+        self.interval = 5
         self._codes: dict[str, Code] = {}
         self._devices: dict[str, Device] = {}
         self._lock = threading.Lock()
@@ -118,7 +119,12 @@ class Consents:
         with self._lock:
             self._devices[name] = Device(shown, self.now())
         page = f"{base}{self.path}/device"
-        told: dict[str, str | int] = {"device_code": name, "user_code": shown, "verification_uri": page, "interval": _INTERVAL}
+        told: dict[str, str | int] = {
+            "device_code": name,
+            "user_code": shown,
+            "verification_uri": page,
+            "interval": self.interval,
+        }
         return told | {"expires_in": int(_CODE_LIFE.total_seconds())}
 
     def device_page(self, asked: Mapping[str, str]) -> Answer:
@@ -146,7 +152,7 @@ class Consents:
             device, now = self._devices.get(name), self.now()
             if device is None or now - device.born > _CODE_LIFE:
                 raise TokenRefusal("expired_token", "the device code is not known, or over")
-            soon = device.polled is not None and now - device.polled < timedelta(seconds=_INTERVAL)
+            soon = device.polled is not None and now - device.polled < timedelta(seconds=self.interval)
             device.polled = now
             if soon:
                 raise TokenRefusal("slow_down", "polled too often")

@@ -137,7 +137,7 @@ def test_a_session_that_is_refused_twice_is_an_authentication_error(sandbox: San
     assert connect.waits == []
 
 
-def rotating(sandbox: Sandbox, **more: str) -> None:
+def rotating(sandbox: Sandbox, **more: Any) -> None:
     reply = {"access_token": sandbox.state.open_session(), "instance_url": sandbox.url, "id": "x/00D/005", **more}
     sandbox.faults.add("status", path=TOKEN, status=200, body=reply)
 
