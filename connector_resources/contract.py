@@ -27,6 +27,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
+from connector_resources.egress import Egress
 from connector_resources.errors import ConfigurationError
 
 if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
@@ -239,7 +240,8 @@ class Clock(Protocol):
 class Given:
     """What a connector is built from: one row of `connectors`, and the promises that others keep for it.
 
-    `configuration` holds nothing secret. `ca_file` is a bundle of additional roots for TLS (tests, private authorities)."""
+    `configuration` holds nothing secret. `ca_file` is a bundle of additional roots for TLS (tests, private authorities).
+    `egress`: where connections may lead; hand it on to `Http`."""
 
     url: str
     authentication_method: str
@@ -248,6 +250,7 @@ class Given:
     budget: CallBudget | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
     ca_file: str | None = None
+    egress: Egress = field(default_factory=Egress)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,15 @@ class ManifestConnector(Connector):
         if method == "certificate":
             found = StoredSecret(title, given.credentials, ("certificate", "private_key"), as_basic).secrets()
             certificate = (found[0], found[1])
-        self.http = Http(title, given.url, now=given.now, ca_file=given.ca_file, sleep=sleep, certificate=certificate)
+        self.http = Http(
+            title,
+            given.url,
+            now=given.now,
+            ca_file=given.ca_file,
+            sleep=sleep,
+            certificate=certificate,
+            egress=given.egress,
+        )
         self.auth = self.signed_in(method)
         self.rates = Rates([Rate(*rate) for rate in self.manifest.rates], given.now, sleep)
         self.refusals = Refusals(self.manifest, self.content)

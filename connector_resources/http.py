@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from connector_resources.contract import Clock
+from connector_resources.egress import Egress
 from connector_resources.errors import (
     AnswerLost,
     AuthenticationError,
@@ -34,7 +35,7 @@ from connector_resources.errors import (
     SystemUnavailable,
 )
 from connector_resources.tls import trust
-from connector_resources.wire import Wire
+from connector_resources.wire import Wire, guarded
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
@@ -116,7 +117,7 @@ class Http:
 
     `url`: where the system is; plain http is for this machine only. `ca_file`: roots to trust beside the operating system's.
     `largest`: bytes of an answer, unpacked. `sleep` and `now` come in so that tests need not wait. `certificate`: a client
-    certificate and its key (PEM texts).
+    certificate and its key (PEM texts). `egress`: where connections may lead (everywhere, if nothing is said).
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Http:
         timeout: httpx.Timeout = _TIMEOUT,
         largest: int = 64 * 1024 * 1024,
         certificate: tuple[str, str] | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self.system = system
         self.url = url.rstrip("/")
@@ -140,7 +142,8 @@ class Http:
         self.largest = largest
         require_safe(system, self.url)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes whole URLs at INFO, and with them ids and key values
-        self.wire = Wire(httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False))
+        transport = httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False)
+        self.wire = Wire(guarded(transport, egress or Egress()))
         self._client = httpx.Client(
             transport=self.wire, timeout=timeout, headers={"User-Agent": "erp-integration"}, trust_env=False
         )

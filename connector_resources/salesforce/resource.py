@@ -59,7 +59,7 @@ class Salesforce(Connector):
 
     def __init__(self, given: Given, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(given)
-        self._http = Http("Salesforce", given.url, now=given.now, ca_file=given.ca_file, sleep=sleep)
+        self._http = Http("Salesforce", given.url, now=given.now, ca_file=given.ca_file, sleep=sleep, egress=given.egress)
         self._api = Api(given, self._http)
         self._reader = Reader(self._api, self._described)
         self._descriptions: dict[str, Description] = {}
