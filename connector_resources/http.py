@@ -8,7 +8,6 @@ Errors and logs quote no body, no query string and no header: the URL's path is 
 """
 
 import json
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ from connector_resources.errors import (
     RetryableError,
     SystemUnavailable,
 )
+from connector_resources.quiet import hush
 from connector_resources.tls import trust
 from connector_resources.wire import Wire, guarded
 
@@ -141,7 +141,7 @@ class Http:
         self.patience = patience or Patience()
         self.largest = largest
         require_safe(system, self.url)
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes whole URLs at INFO, and with them ids and key values
+        hush()
         transport = httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False)
         self.wire = Wire(guarded(transport, egress or Egress()))
         self._client = httpx.Client(
