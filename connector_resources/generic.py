@@ -156,7 +156,8 @@ class ManifestConnector(Connector):
                 scope = {"scope": " ".join(raw["scopes"])} if raw.get("scopes") else {}
                 url = self._whole(raw["token_url"])
                 extra = scope | dict(raw.get("parameters", {}))
-                return OAuth(self.http, store, url, self.http.url, extra=extra, client=raw.get("client", "post"))
+                client, again = raw.get("client", "post"), bool(raw.get("refresh_twice"))
+                return OAuth(self.http, store, url, self.http.url, extra=extra, client=client, again=again)
         return None
 
 

@@ -193,6 +193,9 @@ def _auth(kind: str) -> Table:
                         "parameters": Key(MapOf(TEXT), "what else the token request says (audience, resource)"),
                         "authorize_url": Key(TEXT, "the consent page, likewise, where people let the connector in"),
                         "device_url": Key(TEXT, "where device codes come from (RFC 8628), likewise"),
+                        "refresh_twice": Key(
+                            Flag(), "true: a refresh may be sent again whose answer was lost (default: false)"
+                        ),
                         "client": Key(
                             Text(choices=("post", "basic", "private_key_jwt")),
                             "how client_id and client_secret are sent, or that a signed assertion takes the secret's place",

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from shopping import Safe, Visit
 
-from connector_resources.errors import AuthenticationError, ConfigurationError
+from connector_resources.errors import AnswerLost, AuthenticationError, ConfigurationError, ReconnectNeeded
 from connector_resources.sandbox.generic import ShopSandbox
 
 SIGNED = ("client: basic", "client: private_key_jwt")
@@ -60,6 +60,23 @@ def test_each_request_is_signed_anew(visit: Visit, shop: ShopSandbox) -> None:
 def test_a_refresh_token_goes_with_a_signed_assertion_too(visit: Visit, shop: ShopSandbox) -> None:
     assert signing(visit, "refresh_token").test()
     assert shop.state.grants.refreshed == 1
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_refresh_without_an_answer_is_sent_again_only_where_the_manifest_allows_it(
+    visit: Visit, shop: ShopSandbox, twice: bool
+) -> None:
+    shop.faults.add("drop", path="/oauth/token")
+    store = Safe(shop, ("client_id", "client_secret", "refresh_token"))
+    manifest = ("client: basic", f"client: basic\n    refresh_twice: {str(twice).lower()}")
+    connector = visit("sandbox-rest", manifest, method="oauth2", store=store)
+    if twice:
+        assert connector.test()
+    else:
+        with pytest.raises(AnswerLost):
+            connector.test()
+        with pytest.raises(ReconnectNeeded):
+            connector.test()
 
 
 def test_an_assertion_of_another_key_is_refused_and_nothing_is_quoted(visit: Visit) -> None:
