@@ -12,7 +12,7 @@ import httpx
 import pandas as pd
 import pyarrow as pa
 
-from connector_resources.contract import Capabilities, Changes, Connector, Entity, Page, Window
+from connector_resources.contract import Capabilities, Changes, Connector, Entity, GrantState, Page, Window
 from connector_resources.errors import ConfigurationError
 from connector_resources.frames import arrow_type
 from connector_resources.http import Http
@@ -43,8 +43,8 @@ class Held:
     def exclusive(self) -> Iterator["Held"]:
         yield self
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        self.credentials |= changed
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:  # noqa: ARG002 - nobody asks
+        self.credentials = {name: value for name, value in {**self.credentials, **changed}.items() if value is not None}
 
 
 @dataclass

@@ -27,10 +27,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
+from connector_resources.egress import Egress
 from connector_resources.errors import ConfigurationError
 
 if TYPE_CHECKING:  # pandas costs seconds to import; listing connectors needs none of it
     import pandas as pd
+
+    from connector_resources.consent import Consent
 
 
 class FieldType(StrEnum):
@@ -195,15 +198,25 @@ class CredentialStore(Protocol):
         ...
 
     def exclusive(self) -> "AbstractContextManager[RotatingCredentials]":
-        """Row lock for a token refresh: one process at a time. Inside, re-read first: the other one may have refreshed."""
+        """For a token refresh: one process at a time, and nobody changes the credentials but through what is given. Inside,
+        re-read first: the other one may have refreshed."""
         ...
+
+
+@dataclass(frozen=True)
+class GrantState:
+    """How a grant stands: `good`, or a person must reconnect. `expires`: when it ends by itself, where the system has told."""
+
+    good: bool
+    expires: datetime | None = None
 
 
 class RotatingCredentials(Protocol):
     def load(self) -> Mapping[str, str]: ...
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        """Durable when this returns: store a rotated token before using it."""
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:
+        """Durable when this returns: store a rotated token before using it. None takes a credential away; `state`: how the
+        grant stands now (None: as before)."""
         ...
 
 
@@ -227,7 +240,8 @@ class Clock(Protocol):
 class Given:
     """What a connector is built from: one row of `connectors`, and the promises that others keep for it.
 
-    `configuration` holds nothing secret. `ca_file` is a bundle of additional roots for TLS (tests, private authorities)."""
+    `configuration` holds nothing secret. `ca_file` is a bundle of additional roots for TLS (tests, private authorities).
+    `egress`: where connections may lead; hand it on to `Http`."""
 
     url: str
     authentication_method: str
@@ -236,6 +250,7 @@ class Given:
     budget: CallBudget | None = None
     configuration: Mapping[str, Any] = field(default_factory=dict)
     ca_file: str | None = None
+    egress: Egress = field(default_factory=Egress)
 
 
 @dataclass(frozen=True)
@@ -267,6 +282,12 @@ class Connector(ABC):
     @abstractmethod
     def test(self) -> Health:
         """Prove that the credentials work, with as few calls as possible. Raises AuthenticationError, NetworkError, …"""
+
+    def consent(self) -> "Consent":
+        """How a person lets us in. Raises ConfigurationError where credentials are all that there is."""
+        raise ConfigurationError(
+            f"The connector type {self.type} has no consent page (or is not signed in to with oauth2): give it credentials."
+        )
 
     @abstractmethod
     def entities(self) -> Sequence[str]:

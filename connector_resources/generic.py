@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
-from connector_resources.auth import OAuth, StoredSecret, as_basic, in_header, in_query
+from connector_resources.auth import StoredSecret, as_basic, in_header, in_query
+from connector_resources.consent import Consent
 from connector_resources.contract import Changes, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
 from connector_resources.generic_read import Reader
 from connector_resources.generic_write import Writer
-from connector_resources.http import Answer, Http, require_safe
+from connector_resources.http import Answer, Http
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, Manifest
+from connector_resources.oauth import OAuth
 from connector_resources.paging import Reply
 from connector_resources.rates import Rate, Rates
 from connector_resources.refusals import Nonsense, Refusals
@@ -43,7 +45,15 @@ class ManifestConnector(Connector):
         if method == "certificate":
             found = StoredSecret(title, given.credentials, ("certificate", "private_key"), as_basic).secrets()
             certificate = (found[0], found[1])
-        self.http = Http(title, given.url, now=given.now, ca_file=given.ca_file, sleep=sleep, certificate=certificate)
+        self.http = Http(
+            title,
+            given.url,
+            now=given.now,
+            ca_file=given.ca_file,
+            sleep=sleep,
+            certificate=certificate,
+            egress=given.egress,
+        )
         self.auth = self.signed_in(method)
         self.rates = Rates([Rate(*rate) for rate in self.manifest.rates], given.now, sleep)
         self.refusals = Refusals(self.manifest, self.content)
@@ -125,6 +135,16 @@ class ManifestConnector(Connector):
             raise ContractError(f"{self.manifest.title} names a next page at another host, which gets no credentials of ours.")
         return str(found)
 
+    def consent(self) -> Consent:
+        if not isinstance(self.auth, OAuth):
+            return super().consent()
+        raw = self.manifest.auth["oauth2"]
+        page, device = (self._whole(raw[name]) if name in raw else None for name in ("authorize_url", "device_url"))
+        return Consent(self.auth, page, device)
+
+    def _whole(self, url: str) -> str:
+        return self.http.url + url if url.startswith("/") else url
+
     def signed_in(self, method: str) -> httpx.Auth | None:
         raw, title, store = self.manifest.auth[method], self.manifest.title, self.given.credentials
         match method:
@@ -137,11 +157,10 @@ class ManifestConnector(Connector):
                 return StoredSecret(title, store, ("username", "password"), as_basic)
             case "oauth2":
                 scope = {"scope": " ".join(raw["scopes"])} if raw.get("scopes") else {}
-                url = str(raw["token_url"])
-                url = url if not url.startswith("/") else self.http.url + url
-                require_safe(f"{title} (token_url)", url)
+                url = self._whole(raw["token_url"])
                 extra = scope | dict(raw.get("parameters", {}))
-                return OAuth(self.http, store, url, self.http.url, extra=extra, client=raw.get("client", "post"))
+                client, again = raw.get("client", "post"), bool(raw.get("refresh_twice"))
+                return OAuth(self.http, store, url, self.http.url, extra=extra, client=client, again=again)
         return None
 
 

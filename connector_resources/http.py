@@ -8,7 +8,6 @@ Errors and logs quote no body, no query string and no header: the URL's path is 
 """
 
 import json
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from connector_resources.contract import Clock
+from connector_resources.egress import Egress
 from connector_resources.errors import (
     AnswerLost,
     AuthenticationError,
@@ -33,8 +33,9 @@ from connector_resources.errors import (
     RetryableError,
     SystemUnavailable,
 )
+from connector_resources.quiet import hush
 from connector_resources.tls import trust
-from connector_resources.wire import Wire
+from connector_resources.wire import Wire, guarded
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
@@ -116,7 +117,7 @@ class Http:
 
     `url`: where the system is; plain http is for this machine only. `ca_file`: roots to trust beside the operating system's.
     `largest`: bytes of an answer, unpacked. `sleep` and `now` come in so that tests need not wait. `certificate`: a client
-    certificate and its key (PEM texts).
+    certificate and its key (PEM texts). `egress`: where connections may lead (everywhere, if nothing is said).
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Http:
         timeout: httpx.Timeout = _TIMEOUT,
         largest: int = 64 * 1024 * 1024,
         certificate: tuple[str, str] | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self.system = system
         self.url = url.rstrip("/")
@@ -139,8 +141,9 @@ class Http:
         self.patience = patience or Patience()
         self.largest = largest
         require_safe(system, self.url)
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it writes whole URLs at INFO, and with them ids and key values
-        self.wire = Wire(httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False))
+        hush()
+        transport = httpx.HTTPTransport(verify=trust(system, ca_file, certificate), trust_env=False)
+        self.wire = Wire(guarded(transport, egress or Egress()))
         self._client = httpx.Client(
             transport=self.wire, timeout=timeout, headers={"User-Agent": "erp-integration"}, trust_env=False
         )
@@ -189,10 +192,16 @@ class Http:
         return self._repeated(request, judge, auth, spend, repeatable)
 
     def post_form(
-        self, url: str, form: Mapping[str, str], judge: Judge = status_error, *, auth: httpx.Auth | None = None
+        self,
+        url: str,
+        form: Mapping[str, str],
+        judge: Judge = status_error,
+        *,
+        auth: httpx.Auth | None = None,
+        repeatable: bool = True,
     ) -> Answer:
-        """The answer to a form that is safe to send twice (a token request)."""
-        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable=True)
+        """The answer to a form; as `send`. Most token requests may be sent twice; one that spends its token may not."""
+        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable)
 
     def _repeated(
         self,

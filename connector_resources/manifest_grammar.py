@@ -197,7 +197,15 @@ def _auth(kind: str) -> Table:
                         "token_url": Key(TEXT, "path behind the connector's URL, or an https:// address", needed=True),
                         "scopes": Key(ListOf(TEXT), "what to ask for"),
                         "parameters": Key(MapOf(TEXT), "what else the token request says (audience, resource)"),
-                        "client": Key(Text(choices=("post", "basic")), "how client_id and client_secret are sent"),
+                        "authorize_url": Key(TEXT, "the consent page, likewise, where people let the connector in"),
+                        "device_url": Key(TEXT, "where device codes come from (RFC 8628), likewise"),
+                        "refresh_twice": Key(
+                            Flag(), "true: a refresh may be sent again whose answer was lost (default: false)"
+                        ),
+                        "client": Key(
+                            Text(choices=("post", "basic", "private_key_jwt")),
+                            "how client_id and client_secret are sent, or that a signed assertion takes the secret's place",
+                        ),
                     }
                 ),
                 "credentials client_id, client_secret, and refresh_token where there is one",

@@ -151,7 +151,7 @@ class CLASS(Connector):
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.http = Http("NAME", given.url, now=given.now, ca_file=given.ca_file)
+        self.http = Http("NAME", given.url, now=given.now, ca_file=given.ca_file, egress=given.egress)
         self.auth = StoredSecret("NAME", given.credentials, ("api_key",), in_header("X-Api-Key"))
 
     def close(self) -> None:

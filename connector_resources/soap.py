@@ -80,6 +80,8 @@ class SoapConnector(ManifestConnector):
             try:
                 client = Client(self.at(self.manifest.wsdl), transport=wire, settings=settings, wsse=self._token())
                 service = client.bind(self.manifest.service, self.manifest.port)
+                if service is None:  # XML, and no WSDL: a web page
+                    raise ValueError
             except (ZeepError, ValueError, etree.XMLSyntaxError) as problem:
                 raise ConfigurationError(
                     f"The WSDL of {self.manifest.title} cannot be used ({type(problem).__name__}); check `wsdl`, `service` "

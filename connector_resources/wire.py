@@ -1,9 +1,12 @@
-"""The connection under an Http, and a place to stand between: the conformance suite loses answers there."""
+"""The connection under an Http: where it may lead, and a place to stand between, where the conformance suite loses answers."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
+import httpcore
 import httpx
+
+from connector_resources.egress import Egress
 
 Pass: TypeAlias = Callable[[httpx.Request], httpx.Response]
 Meddle: TypeAlias = Callable[[httpx.Request, Pass], httpx.Response]
@@ -21,3 +24,37 @@ class Wire(httpx.BaseTransport):
 
     def close(self) -> None:
         self.inner.close()
+
+
+class Guarded(httpcore.NetworkBackend):
+    """Connects to no address but those that `egress` allows."""
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            addresses = self._egress.addresses(host, port)
+        except (OSError, UnicodeError):
+            addresses = ()
+        problem: Exception = httpcore.ConnectError("The name cannot be resolved.")
+        for address in addresses:
+            try:
+                return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
+                problem = failed
+        raise problem
+
+
+def guarded(transport: httpx.HTTPTransport, egress: Egress) -> httpx.HTTPTransport:
+    """The transport, whose connections keep to `egress`. httpx has no argument for what its pool connects with."""
+    transport._pool._network_backend = Guarded(egress)
+    return transport

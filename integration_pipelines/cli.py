@@ -10,11 +10,11 @@ import click
 
 from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_alerts import alert, alert_channel
+from integration_pipelines.cli_authorize import connector
 from integration_pipelines.cli_connector import mapping
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import sync
-from integration_pipelines.cli_types import connector
 from integration_pipelines.settings import load
 
 
@@ -138,8 +138,9 @@ def stop() -> None:
 )
 @click.option("--port", default=8080, show_default=True, help="0 chooses a free one.")
 @click.option("--tls", is_flag=True, help="Serve HTTPS; the root certificate's file is printed.")
+@click.option("--rotate", is_flag=True, help="Refresh tokens are good for one use (the shop's always are).")
 @click.option("--json", "for_programs", is_flag=True, help="Print address and credentials as JSON.")
-def sandbox(kind: str, port: int, tls: bool, for_programs: bool) -> None:
+def sandbox(kind: str, port: int, tls: bool, rotate: bool, for_programs: bool) -> None:
     """Serve a stand-in of another system on this machine until Ctrl-C.
 
     \b
@@ -162,7 +163,7 @@ def sandbox(kind: str, port: int, tls: bool, for_programs: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if kind == "salesforce":
-            Sandbox(port, tls, load().home).run(ready)
+            Sandbox(port, tls, load().home, rotate=rotate).run(ready)
         else:
             ShopSandbox(port, tls, load().home).run(ready)
     except KeyboardInterrupt:

@@ -24,13 +24,14 @@ def connector() -> None:
 @TENANT
 @JSON
 def connector_list(tenant_name: str | None, json: bool) -> None:
-    """Every connector of a tenant."""
+    """Every connector of a tenant, and how its grant stands."""
     from integration_pipelines.store import connectors
 
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        rows = [vars(row) for row in connectors.every(scope)]
+        rows = [{**vars(row), "state": row.state} for row in connectors.every(scope)]
     columns = {"id": "id", "code": "code", "name": "name", "type": "type", "url": "address", "authentication_method": "by"}
-    cli_output.show(rows, columns | {"is_active": "active"}, json=json)
+    grant = {"state": "state", "grant_expires_at": "grant expires", "last_used_at": "last used"}
+    cli_output.show(rows, columns | {"is_active": "active"} | grant, json=json)
 
 
 @connector.command("create")

@@ -26,6 +26,7 @@ VARIABLES: dict[str, str] = {
     "INTEGRATION_MASTER_KEY": "32 bytes in base64 that wrap every tenant's key (`integration key new` makes one)",
     "INTEGRATION_NEXT_MASTER_KEY": "the key that `integration key rotate` changes to, when the key is not in a file",
     "INTEGRATION_CA_FILE": "additional TLS roots (PEM) for connectors, beside the system's",
+    "INTEGRATION_ALLOWED_HOSTS": "hosts in private networks that connectors may reach in production, separated by commas",
     "INTEGRATION_MANIFESTS": "a folder of connector manifests of your own (<type>.yaml)",
     "INTEGRATION_CODE_SERVER": "host:port of the code server (default: a socket under INTEGRATION_HOME, for one machine)",
     "INTEGRATION_MAX_RUNS": "how many runs may be under way at once, each a process of its own (default: two a core)",
@@ -46,6 +47,7 @@ class Settings:
     master_key: bytes | None
     next_master_key: bytes | None
     ca_file: str | None
+    allowed_hosts: frozenset[str]
     manifests: Path | None
     journal_months: int
     code_server: str | None
@@ -88,6 +90,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         master_key=_key(env, "INTEGRATION_MASTER_KEY"),
         next_master_key=_key(env, "INTEGRATION_NEXT_MASTER_KEY"),
         ca_file=_file(env, "INTEGRATION_CA_FILE"),
+        allowed_hosts=_hosts(env, "INTEGRATION_ALLOWED_HOSTS"),
         manifests=_folder(env, "INTEGRATION_MANIFESTS"),
         journal_months=_number(env, "INTEGRATION_JOURNAL_MONTHS", 120, 1200),
         code_server=_place(env, "INTEGRATION_CODE_SERVER"),
@@ -167,6 +170,17 @@ def _place(env: Mapping[str, str], name: str) -> str | None:
     if value and not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+:[0-9]{1,5}", value):
         raise ConfigurationError(f"{name} is {value!r}; write host:port, for example 10.0.0.5:4000.")
     return value or None
+
+
+def _hosts(env: Mapping[str, str], name: str) -> frozenset[str]:
+    """Names and addresses, in small letters, IPv6 without brackets."""
+    given = [host.strip().lower().strip("[]") for host in env.get(name, "").split(",")]
+    for host in given:
+        if not re.fullmatch(r"[a-z0-9._-]*|[0-9a-f:.]+", host):
+            raise ConfigurationError(
+                f"{name} holds {host!r}; write hosts as they stand in URLs, separated by commas, like erp.internal, 10.0.0.5."
+            )
+    return frozenset(given) - {""}
 
 
 def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:

@@ -7,14 +7,16 @@ from typing import Any
 
 import httpx
 
-from connector_resources.auth import OAuth
+from connector_resources.consent import Consent, DeviceDialect
 from connector_resources.contract import Given
 from connector_resources.errors import ConfigurationError, ContractError, IntegrationError, QuotaReached
 from connector_resources.http import Answer, Http, require_safe
+from connector_resources.oauth import OAuth
 from connector_resources.salesforce.errors import QUOTA_WAIT, salesforce_error
 
 DEFAULT_VERSION = "62.0"
 _VENDOR_HOSTS = (".salesforce.com", ".force.com")
+_DEVICE = DeviceDialect({"response_type": "device_code"}, "device", "code")  # "OAuth 2.0 Device Flow", Salesforce Help
 _OURS = {"Sforce-Call-Options": "client=erp-integration"}  # whose writes these are, in the org's logs
 _USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
 
@@ -34,6 +36,9 @@ class Api:
         self.http = http
         self.budget = given.budget
         self.oauth = OAuth(http, given.credentials, f"{login}/services/oauth2/token", login)
+        self.consent = Consent(
+            self.oauth, f"{login}/services/oauth2/authorize", self.oauth.endpoint.url, "api refresh_token", _DEVICE
+        )
         self.usage: tuple[int, int] | None = None
         self._wanted = _number(given.configuration.get("api_version", DEFAULT_VERSION))
         self._offered: list[int] = []

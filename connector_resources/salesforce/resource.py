@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from connector_resources.consent import Consent
 from connector_resources.contract import Capabilities, Changes, Condition, Connector, Entity, Given, Health, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.http import Http
@@ -59,7 +60,7 @@ class Salesforce(Connector):
 
     def __init__(self, given: Given, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(given)
-        self._http = Http("Salesforce", given.url, now=given.now, ca_file=given.ca_file, sleep=sleep)
+        self._http = Http("Salesforce", given.url, now=given.now, ca_file=given.ca_file, sleep=sleep, egress=given.egress)
         self._api = Api(given, self._http)
         self._reader = Reader(self._api, self._described)
         self._descriptions: dict[str, Description] = {}
@@ -86,6 +87,9 @@ class Salesforce(Connector):
         if self._api.usage:
             detail["calls_in_24_hours"] = "{} of {}".format(*self._api.usage)
         return Health(account, detail)
+
+    def consent(self) -> Consent:
+        return self._api.consent
 
     def entities(self) -> Sequence[str]:
         try:

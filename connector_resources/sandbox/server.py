@@ -16,6 +16,7 @@ import uvicorn
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.faults import Faults, Request
 from connector_resources.sandbox.front import BreakableProtocol, Front
+from connector_resources.sandbox.grants import Grants
 from connector_resources.sandbox.salesforce.oauth import Authority
 from connector_resources.sandbox.salesforce.org import Org, utc_now
 from connector_resources.sandbox.salesforce.rest import Rest
@@ -103,6 +104,8 @@ class Sandbox(Server):
     state        the org: its records, and ways to change them behind the API's back
     faults       what to do wrong
 
+    grants       the refresh tokens; with `rotate` each is good for one use, and a second use ends its grant
+
     The same seed gives the same records, ids and instants; `now` is the org's clock. Raises ConfigurationError when the port
     is taken.
     """
@@ -116,10 +119,15 @@ class Sandbox(Server):
         contacts: int = 12000,
         seed: int = 1,
         now: Callable[[], datetime] = utc_now,
+        rotate: bool = False,
     ) -> None:
         super().__init__(port, tls, home)
         self.state = Org(seed, accounts, contacts, now, self.faults.hidden, self.faults.refusing)
-        self._authority = Authority(self.state)
+        self._authority = Authority(self.state, rotate)
+
+    @property
+    def grants(self) -> Grants:
+        return self._authority.grants
 
     def front(self) -> Front:
         return Front(self.state, Rest(self.state, self._authority), self.faults, self.state.locks)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from connector_resources.catalogue import load_catalogue
 from connector_resources.contract import Clock, Connector, Given
+from connector_resources.egress import Egress
 from connector_resources.erp import Erp, ErpPlace
 from connector_resources.errors import ConfigurationError
 from connector_resources.registry import connector_class
@@ -38,6 +39,7 @@ class ConnectorResource:
                 now=self.now,
                 configuration=row.configuration,
                 ca_file=self.settings.ca_file,
+                egress=Egress(self.settings.production, self.settings.allowed_hosts),
             )
         )
 

@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
+import sqlalchemy as sa
 
+from connector_resources.contract import GrantState
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import audit
 from integration_pipelines.store.database import Database, Scope
@@ -18,7 +21,11 @@ METHODS = ("oauth2", "api_key", "basic", "certificate")
 
 @dataclass(frozen=True)
 class ConnectorRow:
-    """A row of `connectors`, without its credentials."""
+    """A row of `connectors`, without its credentials.
+
+    `reconnect_since`: when it turned out that a person must let us in again (None: all is well); `grant_expires_at`: when the
+    grant ends by itself, where the system has told; `last_used_at`: when the credentials were last asked for, to the minute.
+    """
 
     id: int
     code: str
@@ -29,10 +36,19 @@ class ConnectorRow:
     configuration: Mapping[str, Any]
     is_active: bool
     revision: int
+    reconnect_since: datetime | None = None
+    grant_expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    @property
+    def state(self) -> str:
+        """ok, or what a person must do; for people."""
+        return f"reconnect needed since {self.reconnect_since:%Y-%m-%d %H:%M}" if self.reconnect_since else "ok"
 
 
 _COLUMNS = """id, connector_code AS code, connector_name AS name, connector_type AS type, external_system_url AS url,
-              authentication_method, COALESCE(configuration, '{}') AS configuration, is_active, revision"""
+              authentication_method, COALESCE(configuration, '{}') AS configuration, is_active, revision,
+              reconnect_since, grant_expires_at, last_used_at"""
 
 
 def create(
@@ -100,10 +116,52 @@ def credentials_of(scope: Scope, number: int, *, lock: bool = False) -> dict[str
     """Raises ConfigurationError when there is no such connector. `lock`: its row is ours until the transaction ends."""
     get(scope, number)
     found = scope.run(
-        f"SELECT credentials FROM connectors WHERE id = :id{' FOR UPDATE' if lock else ''}", id=number
+        f"SELECT credentials FROM connectors WHERE id = :id{' FOR NO KEY UPDATE' if lock else ''}", id=number
     ).scalar_one()
     opened: dict[str, str] = scope.vault.open_json(found, "connectors", str(number), "credentials")
     return opened
+
+
+def reconnect(scope: Scope, number: int, changed: Mapping[str, str | None], state: GrantState, *, user: int) -> ConnectorRow:
+    """A person has let us in again, perhaps as somebody else: these credentials change (None takes one away)."""
+    _change(scope, number, changed)
+    scope.run(
+        "UPDATE connectors SET reconnect_since = NULL, grant_expires_at = :at, revision = revision + 1 WHERE id = :id",
+        id=number,
+        at=state.expires,
+    )
+    audit.record(scope, f"users/{user}", "connector.authorize", f"connectors/{number}", {})
+    return get(scope, number)
+
+
+def _change(scope: Scope, number: int, changed: Mapping[str, str | None]) -> None:
+    merged = {**credentials_of(scope, number, lock=True), **changed}
+    kept = {name: value for name, value in merged.items() if value is not None}
+    scope.run(
+        "UPDATE connectors SET credentials = CAST(:c AS jsonb), updated_at = now() WHERE id = :id",
+        c=_sealed(scope, number, kept),
+        id=number,
+    )
+
+
+def _note_state(scope: Scope, number: int, state: GrantState) -> None:
+    scope.run(
+        """UPDATE connectors SET reconnect_since = CASE WHEN :good THEN NULL ELSE COALESCE(reconnect_since, now()) END,
+                  grant_expires_at = COALESCE(:expires, grant_expires_at) WHERE id = :id""",
+        good=state.good,
+        expires=state.expires,
+        id=number,
+    )
+
+
+def _note_use(scope: Scope, number: int) -> None:
+    """To the minute, and not while the row is locked: reading credentials waits for nobody."""
+    scope.run(
+        """UPDATE connectors SET last_used_at = now() WHERE id IN (
+               SELECT id FROM connectors WHERE id = :id AND COALESCE(last_used_at < now() - interval '1 minute', true)
+               FOR NO KEY UPDATE SKIP LOCKED)""",
+        id=number,
+    )
 
 
 def _sealed(scope: Scope, number: int, credentials: Mapping[str, str]) -> str:
@@ -119,15 +177,13 @@ class _Rotating:
     def load(self) -> Mapping[str, str]:
         return credentials_of(self.scope, self.number)
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        """Durable at once: the transaction is committed. The lock is taken again at once; whoever was faster finds the new
-        credentials."""
-        merged = credentials_of(self.scope, self.number) | dict(changed)
-        self.scope.run(
-            "UPDATE connectors SET credentials = CAST(:c AS jsonb), updated_at = now() WHERE id = :id",
-            c=_sealed(self.scope, self.number, merged),
-            id=self.number,
-        )
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:
+        """Durable at once: the transaction is committed, and the row locked again. Whoever was faster (a person who has
+        changed the credentials; no other refresh) is found by the next `load`."""
+        if changed:
+            _change(self.scope, self.number, changed)
+        if state:
+            _note_state(self.scope, self.number, state)
         self.scope.connection.commit()
         self.scope = self.database.enter(self.scope.connection, self.scope.tenant)
         credentials_of(self.scope, self.number, lock=True)
@@ -143,12 +199,23 @@ class StoredCredentials:
 
     def load(self) -> Mapping[str, str]:
         with self.database.tenant(self.tenant) as scope:
-            return credentials_of(scope, self.number)
+            found = credentials_of(scope, self.number)
+            _note_use(scope, self.number)
+            return found
 
     @contextmanager
     def exclusive(self) -> Iterator[_Rotating]:
+        """The lock of the row goes with each commit, so another one lasts for the block: it ends with this connection, and so
+        with a process that is killed."""
+        lock = {"key": f"refresh/{self.tenant}/{self.number}"}
         with self.database.connection() as connection:
-            scope = self.database.enter(connection, self.tenant)
-            credentials_of(scope, self.number, lock=True)
-            yield _Rotating(self.database, scope, self.number)
-            connection.commit()
+            connection.execute(sa.text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), lock)
+            try:
+                scope = self.database.enter(connection, self.tenant)
+                credentials_of(scope, self.number, lock=True)
+                yield _Rotating(self.database, scope, self.number)
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))"), lock)
+                connection.commit()

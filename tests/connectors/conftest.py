@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from shopping import Visit
 
-from connector_resources.contract import Given
+from connector_resources.contract import Given, GrantState
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.sandbox import Sandbox
 from connector_resources.sandbox.generic import ShopSandbox
@@ -23,6 +23,7 @@ class MemoryStore:
     events: list[str] = field(default_factory=list)
     queued: list[dict[str, str]] = field(default_factory=list)
     on_store: Callable[[], None] = lambda: None
+    states: list[GrantState] = field(default_factory=list)
 
     def load(self) -> Mapping[str, str]:
         self.events.append("load")
@@ -37,9 +38,11 @@ class MemoryStore:
         yield self
         self.events.append("unlock")
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        self.events.append(f"store {', '.join(changed)}")
-        self.credentials |= changed
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:
+        self.events.append(f"store {', '.join(changed) or 'nothing'}{'' if state is None or state.good else ': reconnect'}")
+        merged = {**self.credentials, **changed}
+        self.credentials = {name: value for name, value in merged.items() if value is not None}
+        self.states += [state] if state else []
         self.on_store()
 
 

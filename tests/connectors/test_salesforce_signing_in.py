@@ -1,5 +1,6 @@
 """Signing in to the Salesforce stand-in: each grant, tokens that end, refresh tokens that rotate."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,18 +9,21 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from connector_resources.auth import Grant
 from connector_resources.contract import Given, Window
 from connector_resources.errors import (
+    AnswerLost,
     AuthenticationError,
     ConfigurationError,
     IntegrationError,
     NetworkError,
+    RateLimited,
+    ReconnectNeeded,
     SystemUnavailable,
 )
 from connector_resources.salesforce.api import _trusted
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.sandbox import Sandbox
+from connector_resources.tokens import Grant
 
 GRANTS = [
     ("client_id", "client_secret"),
@@ -81,7 +85,7 @@ def test_wrong_credentials_are_refused_and_never_quoted(sandbox: Sandbox, connec
     cases: list[tuple[dict[str, str], str]] = [
         (connect.credentials("client_id", client_secret="S3cret"), "check client_id and client_secret"),
         (connect.credentials("client_secret", client_id="S3cret"), "check client_id and client_secret"),
-        (connect.credentials("client_id", refresh_token="S3cret"), "refuses the refresh token; reconnect"),
+        (connect.credentials("client_id", refresh_token="S3cret"), r"refuses the refresh token \(invalid_grant\): reconnect"),
         (connect.credentials("client_id", "private_key", username="S3cret"), "the user is approved"),
         (connect.credentials("client_id", "username", private_key=key.decode()), "certificate of the private key"),
     ]
@@ -133,7 +137,7 @@ def test_a_session_that_is_refused_twice_is_an_authentication_error(sandbox: San
     assert connect.waits == []
 
 
-def rotating(sandbox: Sandbox, **more: str) -> None:
+def rotating(sandbox: Sandbox, **more: Any) -> None:
     reply = {"access_token": sandbox.state.open_session(), "instance_url": sandbox.url, "id": "x/00D/005", **more}
     sandbox.faults.add("status", path=TOKEN, status=200, body=reply)
 
@@ -144,16 +148,42 @@ def test_a_rotated_refresh_token_is_stored_before_the_access_token_is_used(sandb
     seen: list[list[str]] = []
     store.on_store = lambda: seen.append([request.target for request in sandbox.requests])
     connect(store).entities()
-    assert seen == [[TOKEN]]
+    assert seen == [[], [TOKEN]]
     assert store.credentials["refresh_token"] == "rotated"
-    assert store.events == ["load", "lock", "load", "store refresh_token", "unlock"]
+    assert store.events[3:] == ["store refreshing", "load", "store refresh_token, access, rotates, refreshing", "unlock"]
+    assert "refreshing" not in store.credentials
 
 
-def test_a_refresh_token_that_stays_the_same_is_not_stored(sandbox: Sandbox, connect: Any) -> None:
+def test_a_token_that_another_run_has_stored_is_used_without_a_refresh(sandbox: Sandbox, connect: Any) -> None:
     store = connect.store("client_id", "refresh_token")
-    rotating(sandbox, refresh_token=store.credentials["refresh_token"])
+    for _ in range(3):
+        assert connect(store).entities()
+    assert tokens_asked(sandbox) == 1
+    sandbox.state.revoke_tokens()
+    first, second = connect(store), connect(store)
+    assert first.entities() and second.entities()
+    assert tokens_asked(sandbox) == 2
+
+
+def test_a_stored_token_of_another_grant_is_not_used(sandbox: Sandbox, connect: Any) -> None:
+    store = connect.store("client_id", "refresh_token")
     connect(store).entities()
-    assert store.events == ["load", "lock", "load", "unlock"]
+    store.credentials["refresh_token"] = sandbox.grants.issue()
+    connect(store).entities()
+    assert tokens_asked(sandbox) == 2
+
+
+def test_a_token_that_is_about_to_end_is_replaced_before_it_is_refused(sandbox: Sandbox, connect: Any) -> None:
+    rotating(sandbox, expires_in="90", refresh_token="rotated", x_refresh_token_expires_in=8_640_000)
+    store = connect.store("client_id", "refresh_token")
+    connect(store).entities()
+    assert 99 < (store.states[-1].expires - connect().given.now()).total_seconds() / 86_400 < 100
+    store.credentials["refresh_token"] = sandbox.grants.issue()
+    kept = json.loads(store.credentials["access"])
+    store.credentials["access"] = json.dumps(kept | {"until": "2020-01-01T00:00:00+00:00"})
+    connect(store).entities()
+    assert [request.status for request in sandbox.requests if "sobjects" in request.target] == [200, 200]
+    assert tokens_asked(sandbox) == 2
 
 
 def test_a_refresh_uses_what_another_process_stored_meanwhile(sandbox: Sandbox, connect: Any) -> None:
@@ -163,17 +193,60 @@ def test_a_refresh_uses_what_another_process_stored_meanwhile(sandbox: Sandbox, 
     assert tokens_asked(sandbox) == 1
 
 
-def test_a_refused_refresh_token_is_tried_again_only_if_it_has_changed(sandbox: Sandbox, connect: Any) -> None:
+def test_credentials_that_change_before_the_request_are_the_ones_that_are_sent(sandbox: Sandbox, connect: Any) -> None:
     stale = {"client_id": sandbox.credentials["client_id"], "refresh_token": "used up"}
     store = connect.store(**stale)
     store.queued = [stale, connect.credentials("client_id", "refresh_token")]
     assert connect(store).entities()
-    assert tokens_asked(sandbox) == 2
-    store = connect.store(**stale)
-    with pytest.raises(AuthenticationError, match="refuses the refresh token"):
+    assert tokens_asked(sandbox) == 1
+
+
+def test_a_refused_refresh_token_is_kept_and_heals_when_it_is_taken_again(sandbox: Sandbox, connect: Any) -> None:
+    store = connect.store("client_id", "refresh_token")
+    sandbox.faults.add("status", path=TOKEN, status=400, body={"error": "invalid_grant"})
+    with pytest.raises(ReconnectNeeded, match=r"refuses the refresh token \(invalid_grant\): reconnect the connector"):
         connect(store).entities()
-    assert tokens_asked(sandbox) == 3
-    assert store.credentials == stale
+    assert store.credentials == connect.credentials("client_id", "refresh_token")
+    assert connect(store).entities()
+    assert [state.good for state in store.states] == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["lose", "cut"])
+def test_a_refresh_whose_answer_is_lost_is_never_sent_again_where_tokens_may_rotate(
+    sandbox: Sandbox, connect: Any, kind: Any
+) -> None:
+    sandbox.faults.add(kind, path=TOKEN)
+    store = connect.store("client_id", "refresh_token")
+    with pytest.raises(AnswerLost):
+        connect(store).entities()
+    for _ in range(2):
+        with pytest.raises(ReconnectNeeded, match="may be spent and is not used again: reconnect"):
+            connect(store).entities()
+    assert tokens_asked(sandbox) == 1
+    store.credentials["refresh_token"] = sandbox.grants.issue()
+    assert connect(store).entities()
+
+
+def test_a_refresh_whose_answer_is_lost_is_sent_again_where_tokens_have_stayed_the_same(
+    sandbox: Sandbox, connect: Any
+) -> None:
+    store = connect.store("client_id", "refresh_token")
+    connect(store).entities()
+    sandbox.state.revoke_tokens()
+    sandbox.faults.add("lose", path=TOKEN, times=2)
+    assert connect(store).entities()
+    assert tokens_asked(sandbox) == 4
+
+
+@pytest.mark.parametrize(("fault", "kind"), [({"status": 503}, SystemUnavailable), ({"status": 429}, RateLimited)])
+def test_a_refresh_that_was_certainly_not_carried_out_leaves_no_doubt(
+    sandbox: Sandbox, connect: Any, fault: dict[str, int], kind: type[IntegrationError]
+) -> None:
+    store = connect.store("client_id", "refresh_token")
+    sandbox.faults.add("status", path=TOKEN, times=4 if kind is RateLimited else 1, **fault)
+    with pytest.raises(kind):
+        connect(store).entities()
+    assert connect(store).entities()
 
 
 def test_a_token_request_is_tried_again_on_its_own(sandbox: Sandbox, connect: Any) -> None:
@@ -208,7 +281,7 @@ def test_odd_answers_of_the_token_endpoint(
 
 def test_the_assertion_names_the_login_url_and_ends_within_three_minutes(sandbox: Sandbox, connect: Any) -> None:
     salesforce = connect(connect.store("client_id", "username", "private_key"), login_url="https://login.salesforce.com/")
-    form = salesforce._api.oauth._form(Grant.JWT_BEARER, connect.credentials("client_id", "username", "private_key"))
+    form = salesforce._api.oauth.endpoint.form(Grant.JWT_BEARER, connect.credentials("client_id", "username", "private_key"))
     claims = jwt.decode(form["assertion"], RSAKey.import_key(sandbox.credentials["private_key"])).claims
     assert claims["aud"] == "https://login.salesforce.com"
     assert 0 < claims["exp"] - salesforce.given.now().timestamp() < 180

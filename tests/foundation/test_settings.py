@@ -108,3 +108,11 @@ def test_paths_do_not_depend_on_the_folder_a_process_works_in(tmp_path: Path, mo
         tmp_path / "erp",
         tmp_path / "home",
     )
+
+
+def test_hosts_that_are_allowed_are_read_as_they_stand_in_urls() -> None:
+    given = " ERP.internal,10.0.0.5 , [fd00::1],,"
+    assert load({"INTEGRATION_ALLOWED_HOSTS": given}).allowed_hosts == {"erp.internal", "10.0.0.5", "fd00::1"}
+    assert load({}).allowed_hosts == frozenset()
+    with pytest.raises(ConfigurationError, match=r"INTEGRATION_ALLOWED_HOSTS holds 'https://erp.internal'; write hosts as"):
+        load({"INTEGRATION_ALLOWED_HOSTS": "https://erp.internal"})

@@ -293,4 +293,4 @@ def test_the_seed_for_contacts_makes_contact_persons_of_their_customer() -> None
     (person,) = mapped.records.to_dict("records")
     assert (person["customer_id"], person["birth_date"], person["mobile"]) == ("001A", date(1815, 12, 10), "+442079460018")
     assert mapping.match_text(mapped.records).to_pylist() == ["ada@example.org"]
-    assert mapped.rejected[["record_id", "rule"]].values.tolist() == [["r1", "4: required"]]
+    assert mapped.rejected[["record_id", "rule"]].values.tolist() == [["r1", "5: required"]]

@@ -99,7 +99,7 @@ def test_a_refresh_token_is_good_for_one_use(shop: ShopSandbox) -> None:
     form = {name: shop.credentials[name] for name in ("client_id", "client_secret", "refresh_token")}
     asked = form | {"grant_type": "refresh_token"}
     assert httpx.post(f"{shop.url}/oauth/token", data=asked).status_code == 200
-    assert httpx.post(f"{shop.url}/oauth/token", data=asked).json() == {"error": "invalid_grant"}
+    assert httpx.post(f"{shop.url}/oauth/token", data=asked).json()["error"] == "invalid_grant"
 
 
 @pytest.mark.parametrize(

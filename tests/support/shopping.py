@@ -11,7 +11,7 @@ from uuid import uuid4
 import pandas as pd
 import pyarrow as pa
 
-from connector_resources.contract import Changes, Connector, Entity, Given, Page, Window
+from connector_resources.contract import Changes, Connector, Entity, Given, GrantState, Page, Window
 from connector_resources.frames import arrow_type
 from connector_resources.manifest_parse import parse
 from connector_resources.registry import manifest_class
@@ -33,8 +33,8 @@ class Safe:
     def exclusive(self) -> Iterator["Safe"]:
         yield self
 
-    def store(self, changed: Mapping[str, str]) -> None:
-        self.changed |= changed
+    def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:  # noqa: ARG002 - nobody asks
+        self.changed = {name: value for name, value in {**self.changed, **changed}.items() if value is not None}
 
 
 NAMES = {

@@ -29,6 +29,10 @@ class Surfaces:
     def answer(self, call: Call) -> Answer:
         if call.path == "/oauth/token" and call.method == "POST":
             return access.token(self.shop, call)
+        if call.path == "/oauth/device" and call.method == "POST":
+            return access.device(self.shop, call)
+        if call.path in ("/oauth/authorize", "/oauth/authorize/device") and call.method in ("GET", "POST"):
+            return self.shop.consents.answer(call)
         for prefix, surface in self.surfaces.items():
             if call.path == prefix or call.path.startswith(f"{prefix}/"):
                 return surface.answer(call)

@@ -9,7 +9,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from connector_resources.sandbox.consent import Consents
 from connector_resources.sandbox.generic import seed as seeds
+from connector_resources.sandbox.grants import Grants
 
 Record = dict[str, Any]
 
@@ -37,6 +42,8 @@ class Shop:
     highest_cost      records that one GraphQL page may ask for
     broken            ids of customers whose e-mail the GraphQL surface cannot tell
     tombstones        entity → what was deleted, for the surfaces that keep a list
+    private_key       of the app, for those that sign instead of sending a secret (PEM)
+    grants            the refresh tokens, each good for one use; a second use ends its grant
     on_page           called before each page is read, with the number of pages so far: a test changes records there
     """
 
@@ -51,6 +58,11 @@ class Shop:
         self.lock = threading.RLock()
         self.now = now
         self.drifted = drifted
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.public_key = key.public_key()
+        self.private_key = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
         self._made = seeds.customers(seed, customers), seeds.orders(seed, orders, customers)
         self.restore()
 
@@ -65,8 +77,14 @@ class Shop:
             self.broken: set[str] = set()
             self.on_page: Callable[[int], None] = lambda _: None
             self.credentials = {"username": "shop", "client_id": "app"}
-            for name in ("api_key", "password", "client_secret", "refresh_token"):
+            for name in ("api_key", "password", "client_secret"):
                 self.credentials[name] = secrets.token_urlsafe(24)
+            self.grants = Grants(True, self.end_sessions)
+            self.credentials["refresh_token"] = self.grants.issue()
+            self.consents = Consents(
+                self.grants, "app", self.now, system="Shop", account="shop@example.org", path="/oauth/authorize"
+            )
+            self.assertions: set[str] = set()
             self._answers: dict[str, tuple[str, Any]] = {}
             self._sessions: set[str] = set()
             self._calls: list[datetime] = []
@@ -85,6 +103,10 @@ class Shop:
     def valid_session(self, token: str) -> bool:
         with self.lock:
             return any(secrets.compare_digest(token, known) for known in self._sessions)
+
+    def end_sessions(self) -> None:
+        with self.lock:
+            self._sessions.clear()
 
     def revoke_tokens(self) -> None:
         """Ends every session, and changes the API key and the password, as somebody who fears they have leaked does."""

@@ -24,6 +24,9 @@ class Call:
     def params(self) -> dict[str, str]:
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
     def json(self) -> dict[str, Any]:
         """The body. Raises Refusal 400 for anything but a JSON object."""
         try:

@@ -1,6 +1,7 @@
 """The token endpoint, and who a token belongs to ("OAuth Authorization Flows", Salesforce Help).
 
-Grants: client credentials, refresh token, JWT bearer. A refusal is {error, error_description} with status 400.
+Grants: client credentials, refresh token, JWT bearer, authorization code with PKCE, device code (whose first request goes to
+the token endpoint as well, and whose grant is called `device`). A refusal is {error, error_description} with status 400.
 """
 
 import base64
@@ -15,25 +16,23 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from connector_resources.sandbox.consent import Consents
+from connector_resources.sandbox.grants import Grants, TokenRefusal
 from connector_resources.sandbox.salesforce.org import Org
 
 _JWT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+CONSENT = "/services/oauth2/authorize"
 _LOGIN_HOSTS = ("https://login.salesforce.com", "https://test.salesforce.com")  # audiences that the real one takes as well
 
 
-class TokenRefusal(Exception):
-    """Becomes {error, error_description}."""
-
-    def __init__(self, error: str, description: str) -> None:
-        super().__init__(description)
-        self.body = {"error": error, "error_description": description}
-
-
 class Authority:
-    """Knows the one connected app and the one user of the org. All secrets are made here, at random."""
+    """Knows the one connected app and the one user of the org. All secrets are made here, at random.
 
-    def __init__(self, org: Org) -> None:
+    `rotate`: refresh tokens are good for one use, as orgs can be set to ("Refresh Token Rotation")."""
+
+    def __init__(self, org: Org, rotate: bool = False) -> None:
         self.org = org
+        self.grants = Grants(rotate, org.revoke_tokens)
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._public = key.public_key()
         private = key.private_bytes(
@@ -42,27 +41,43 @@ class Authority:
         self.credentials = {
             "client_id": f"3MVG9{secrets.token_urlsafe(48)}",
             "client_secret": secrets.token_hex(32).upper(),
-            "refresh_token": f"5Aep8{secrets.token_urlsafe(48)}",
+            "refresh_token": self.grants.issue(),
             "username": str(org.records["User"][org.user_id]["Username"]),
             "password": secrets.token_urlsafe(12),
             "private_key": private.decode(),
         }
+        self.consents = Consents(
+            self.grants,
+            self.credentials["client_id"],
+            org.now,
+            system="Salesforce",
+            account=self.credentials["username"],
+            path=CONSENT,
+        )
 
     def token(self, form: Mapping[str, str], authorization: str | None, base: str) -> dict[str, Any]:
         """The reply to a token request; `base` is the URL under which the org was reached. Raises TokenRefusal."""
-        grant = form.get("grant_type")
-        match grant:
+        if form.get("response_type") == "device_code":
+            self._check_client(form, authorization, secret_needed=False)
+            return self.consents.device(base)
+        more: dict[str, str | int] = {}
+        match grant := form.get("grant_type"):
             case "client_credentials":
                 self._check_client(form, authorization, secret_needed=True)
             case "refresh_token":
                 self._check_client(form, authorization, secret_needed=False)
-                if not _same(form.get("refresh_token"), self.credentials["refresh_token"]):
-                    raise TokenRefusal("invalid_grant", "expired access/refresh token")
+                more = self.grants.use(form.get("refresh_token", ""))
+            case "authorization_code":
+                self._check_client(form, authorization, secret_needed=False)
+                more = self.consents.redeemed(form)
+            case "device":
+                self._check_client(form, authorization, secret_needed=False)
+                more = self.consents.polled(form.get("code", ""))
             case str() if grant == _JWT:
                 self._check_assertion(form.get("assertion", ""), base)
             case _:
                 raise TokenRefusal("unsupported_grant_type", "grant type not supported")
-        return self._reply(base)
+        return self._reply(base) | more
 
     def _reply(self, base: str) -> dict[str, Any]:
         identity = f"{base}/id/{self.org.id}/{self.org.user_id}"

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
+from connector_resources.sandbox.grants import TokenRefusal
 from connector_resources.sandbox.salesforce import changes, composite, ids, query, soap, subrequests, writes
 from connector_resources.sandbox.salesforce.exchange import Answer, Call
 from connector_resources.sandbox.salesforce.jobs import Jobs
-from connector_resources.sandbox.salesforce.oauth import Authority, TokenRefusal
+from connector_resources.sandbox.salesforce.oauth import CONSENT, Authority
 from connector_resources.sandbox.salesforce.org import Org
 from connector_resources.sandbox.salesforce.paths import Place, locate
 from connector_resources.sandbox.salesforce.records import Record
@@ -82,9 +83,10 @@ class Rest:
         if path == "/services/data" and call.method == "GET":
             return Answer(200, [_version(number) for number in range(OLDEST, NEWEST + 1)])
         if path == "/services/oauth2/token" and call.method == "POST":
-            form = dict(parse_qsl(call.body.decode("utf-8", "replace"), keep_blank_values=True))
-            token = self.authority.token(form, call.headers.get("authorization"), call.base)
+            token = self.authority.token(call.form(), call.headers.get("authorization"), call.base)
             return Answer(200, token, {"Cache-Control": "no-store"})
+        if path in (CONSENT, f"{CONSENT}/device") and call.method in ("GET", "POST"):
+            return self.authority.consents.answer(call)
         if path in ("/services/oauth2/userinfo", f"/id/{self.org.id}/{self.org.user_id}") and call.method in ("GET", "POST"):
             self._check_session(call)
             return Answer(200, self.authority.identity(call.base))
