@@ -15,7 +15,7 @@ from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
 from connector_resources.generic_read import Reader
 from connector_resources.generic_write import Writer
-from connector_resources.http import Answer, Http
+from connector_resources.http import Answer, Http, require_safe
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, Manifest
 from connector_resources.oauth import OAuth
@@ -143,7 +143,10 @@ class ManifestConnector(Connector):
         return Consent(self.auth, page, device)
 
     def _whole(self, url: str) -> str:
-        return self.http.url + url if url.startswith("/") else url
+        """Raises ConfigurationError for a URL that would carry credentials in the clear."""
+        whole = self.http.url + url if url.startswith("/") else url
+        require_safe(self.manifest.title, whole)
+        return whole
 
     def signed_in(self, method: str) -> httpx.Auth | None:
         raw, title, store = self.manifest.auth[method], self.manifest.title, self.given.credentials
