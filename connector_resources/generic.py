@@ -142,10 +142,10 @@ class ManifestConnector(Connector):
         page, device = (self._whole(raw[name]) if name in raw else None for name in ("authorize_url", "device_url"))
         return Consent(self.auth, page, device)
 
-    def _whole(self, url: str) -> str:
+    def _whole(self, url: str, name: str = "token_url") -> str:
         """Raises ConfigurationError for a URL that would carry credentials in the clear."""
         whole = self.http.url + url if url.startswith("/") else url
-        require_safe(self.manifest.title, whole)
+        require_safe(f"{self.manifest.title} ({name})", whole)
         return whole
 
     def signed_in(self, method: str) -> httpx.Auth | None:

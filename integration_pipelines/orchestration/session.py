@@ -10,13 +10,14 @@ import sqlalchemy as sa
 
 from connector_resources.contract import Connector
 from connector_resources.erp import Erp
-from connector_resources.errors import ConfigurationError, MappingOutdated, RetryableError
+from connector_resources.errors import ConfigurationError, MappingOutdated, NetworkError, RetryableError
 from integration_pipelines.orchestration.resources import ConnectorResource, ErpResource
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.mapping import compile_mapping, from_json
 from integration_pipelines.steps.mapping_outward import compile_outward
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import connectors, history, mappings, rejects, syncs, turns
+from integration_pipelines.store.database import explained
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.installation import open_installation
 from integration_pipelines.store.retries import AfterFailure
@@ -123,7 +124,19 @@ class Session:
             time.sleep(1)
 
     def _open(self, config: SyncConfig, connector_revision: int, ids: RunIds) -> None:
-        """The pair's lock first (one run at a time for each pair), then the history row under a lock of its own."""
+        """The pair's lock first (one run at a time for each pair), then the history row under a lock of its own. Where the
+        connection breaks meanwhile, the next try begins with another one."""
+        try:
+            with explained(self.database.url):
+                self._lock(config, connector_revision, ids)
+        except NetworkError:
+            if self._locks is not None:
+                self._locks.invalidate()
+                self._locks.close()
+                self._locks = None
+            raise
+
+    def _lock(self, config: SyncConfig, connector_revision: int, ids: RunIds) -> None:
         if self._locks is None:
             self._locks = self.database.engine.connect()
         pair = f"{self.tenant}/{config.connector_id}/{config.external_entity}/{config.erp_entity}"

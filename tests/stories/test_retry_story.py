@@ -97,7 +97,8 @@ SEVEN = {
 LATER = {
     # between a failure and its retry, see stories/test_always_on.py; of outbound syncs, see stories/test_outbound_story.py
     "sync_history": {"retry_at", "erp_position"},
-    "connectors": {"deleted_at"},  # deletion comes with the REST API
+    # deletion comes with the REST API; of the state of a grant, see stories/test_rotating_token_story.py
+    "connectors": {"deleted_at", "reconnect_since", "grant_expires_at"},
     "sync_configurations": {"deleted_at", "brake_released_at"},  # the latter is asserted in steps/test_inbound.py
 }
 
