@@ -139,7 +139,7 @@ class ManifestConnector(Connector):
         if not isinstance(self.auth, OAuth):
             return super().consent()
         raw = self.manifest.auth["oauth2"]
-        page, device = (self._whole(raw[name]) if name in raw else None for name in ("authorize_url", "device_url"))
+        page, device = (self._whole(raw[name], name) if name in raw else None for name in ("authorize_url", "device_url"))
         return Consent(self.auth, page, device)
 
     def _whole(self, url: str, name: str = "token_url") -> str:
