@@ -101,7 +101,9 @@ def timed(do: Callable[[], Any]) -> tuple[float, Any]:
 
 def copying(lived_in: House, pages: list[bytes]) -> Callable[[], None]:
     """The floor of writing: all values as text, in one COPY into a table without an index."""
-    records = pa.Table.from_pylist([record for page in pages for record in orjson.loads(page)["records"]])
+    records = pa.Table.from_pylist([record for page in pages for record in orjson.loads(page)["records"]]).drop_columns(
+        ["attributes"]
+    )
     sent = BytesIO()
     pyarrow.csv.write_csv(records, sent, pyarrow.csv.WriteOptions(include_header=False))
     columns = ", ".join(f'"{name}" text' for name in records.column_names)
