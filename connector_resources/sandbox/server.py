@@ -5,6 +5,7 @@ import errno
 import socket
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from connector_resources.sandbox.salesforce.rest import Rest
 from connector_resources.sandbox.tls import make_certificates
 
 
-class Server:
+class Server(ABC):
     """Something on this machine's HTTP, with faults to switch on. `front()` makes the application."""
 
     def __init__(self, port: int, tls: bool, home: Path | None) -> None:
@@ -34,12 +35,12 @@ class Server:
         self.ca_file: Path | None = None
         self._open = contextlib.ExitStack()
 
-    def front(self) -> Front:
-        raise NotImplementedError
+    @abstractmethod
+    def front(self) -> Front: ...
 
     @property
-    def credentials(self) -> dict[str, str]:
-        raise NotImplementedError
+    @abstractmethod
+    def credentials(self) -> dict[str, str]: ...
 
     @property
     def url(self) -> str:
