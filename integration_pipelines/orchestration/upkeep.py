@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -40,6 +41,7 @@ class Upkeep:
         self.database = database
         self.workspace = workspace
         self._given_up: set[str] = set()
+        self._began = utc_now()
 
     def turn(self) -> None:
         """One look at everything; every few seconds."""
@@ -50,6 +52,7 @@ class Upkeep:
             begin_schedules(context.instance, location)
         end_stubborn_workers(context.instance)
         self.bury(context.instance)
+        self.bury_unborn(context.instance)
         self.note_runs_without_history(context.instance)
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
@@ -62,6 +65,18 @@ class Upkeep:
         runs = {UUID(run.run_id): run for run in going_on if not (worker := Worker.of(run)) or not worker.alive()}
         for run_id in retries.closed(self.database, list(runs), utc_now() - GRACE) if runs else ():
             instance.report_run_failed(runs[run_id], "The process of this run died.")
+
+    def bury_unborn(self, instance: dg.DagsterInstance) -> None:
+        """A run that was to start and whose process has died before it did, or whose daemon has died before it forked one.
+        Dagster asks only after the health of runs that have started, and waits minutes for the others."""
+        for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+            worker = Worker.of(record.dagster_run)
+            if worker is not None:
+                dead = worker.host == socket.gethostname() and not worker.alive()
+            else:
+                dead = record.update_timestamp < self._began < utc_now() - GRACE
+            if dead:
+                instance.report_run_failed(record.dagster_run, "The process of this run died before it had begun.")
 
     def note_runs_without_history(self, instance: dg.DagsterInstance) -> None:
         """A run whose process died before it had opened its history row gets one, as failed, so that it is tried again."""
