@@ -177,7 +177,7 @@ class Erp(Connector):
         with self.place.connect() as connection:
             kind = self.key_type(connection, stored)
             if kind in ("uuid", "text") or kind.startswith("character varying"):
-                return uuids(count).to_pylist()  # type: ignore[no-any-return] # Arrow has no types
+                return uuids(count, self.given.now()).to_pylist()  # type: ignore[no-any-return] # Arrow has no types
             table, column = table_name(stored), stored.columns[entity.key]
             sequence = connection.execute(sa.text("SELECT pg_get_serial_sequence(:t, :c)"), {"t": table, "c": column}).scalar()
             if sequence is None:

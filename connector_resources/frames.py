@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Field, FieldType, Page
@@ -26,14 +27,20 @@ def arrow_type(field: Field) -> "pa.DataType":
     return kinds.get(field.type, pa.string())
 
 
-def uuids(count: int) -> "pa.Array":
-    """So many random UUIDs (version 4, RFC 9562) as text."""
+def uuids(count: int, moment: datetime | None = None) -> "pa.Array":
+    """So many UUIDs (RFC 9562) as text: random ones (version 4), or such that sort by `moment` and then by their place here
+    (version 7, with a counter in rand_a), which indexes take in far faster."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     raw = np.frombuffer(os.urandom(16 * count), np.uint8).reshape(count, 16).copy()
-    raw[:, 6] = raw[:, 6] & 0x0F | 0x40
+    if moment is None:
+        raw[:, 6] = raw[:, 6] & 0x0F | 0x40
+    else:
+        place = np.arange(count)
+        milliseconds = int(moment.timestamp() * 1000) + (place >> 12)  # the counter has twelve bits
+        raw[:, :8] = (milliseconds << 16 | 0x7000 | place & 0xFFF).astype(">u8").view(np.uint8).reshape(count, 8)
     raw[:, 8] = raw[:, 8] & 0x3F | 0x80
     digits = pa.array(np.frombuffer(raw.tobytes().hex().encode(), "S32")) if count else pa.array([], pa.binary())
     digits = digits.cast(pa.string())

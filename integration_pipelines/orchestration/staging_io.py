@@ -6,7 +6,10 @@ Dagster's own storage.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import Future
+from contextvars import copy_context
+from threading import Thread
+from typing import Any, TypeVar
 from uuid import UUID
 
 import dagster as dg
@@ -19,6 +22,31 @@ from integration_pipelines.steps.preview import preview
 from integration_pipelines.store.staging import Staging
 
 _SHOWN = 5
+_END = object()
+_T = TypeVar("_T")
+
+
+def ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The same items, each made while the one before is used: computing and storing overlap.
+
+    Its thread is a daemon: a run that is interrupted does not wait for an answer that may never come."""
+    coming = _begun(items)
+    while (item := coming.result()) is not _END:
+        coming = _begun(items)
+        yield item
+
+
+def _begun(items: Iterator[Any]) -> "Future[Any]":
+    future: Future[Any] = Future()
+
+    def make() -> None:
+        try:
+            future.set_result(next(items, _END))
+        except BaseException as problem:  # noqa: BLE001 - raised where the item is asked for
+            future.set_exception(problem)
+
+    Thread(target=copy_context().run, args=(make,), daemon=True).start()
+    return future
 
 
 class Batches:
@@ -47,7 +75,7 @@ class StagingIOManager(dg.IOManager):
         size = records = rejected = count = 0
         head = None
         staging.begin(run_id, step, attempt)
-        for batch in batches:
+        for batch in ahead(iter(batches)):
             content = batch.to_bytes()
             staging.put(run_id, step, attempt, count, content)
             count, size, records = count + 1, size + len(content), records + len(batch)
@@ -67,6 +95,6 @@ class StagingIOManager(dg.IOManager):
         run_id, step = UUID(source.run_id), source.step_key
 
         def read() -> Iterator[Batch]:
-            return (Batch.from_bytes(content) for content in session.staging.read(run_id, step))
+            return ahead(Batch.from_bytes(content) for content in session.staging.read(run_id, step))
 
         return Batches(read)

@@ -8,8 +8,8 @@ A record whose link or ERP record has moved since resolve is read and resolved a
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import orjson
@@ -33,29 +33,66 @@ from integration_pipelines.store.database import Scope
 
 __all__ = ["Counts", "load"]
 
+LANES = 3  # batches under way at once: while the database works on some, another is prepared
 ROUNDS = 5  # how often a row may move under our hands before it is set aside for now
 _RESTLESS = "It keeps changing while it is written; the next run tries again."
 
 
 def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
-    """Write every batch, then close the history row and move the watermark. Tried again in the same run it goes on behind the
-    last batch that is committed."""
+    """Write every batch, then close the history row and move the watermark. Tried again in the same run it leaves out the
+    batches that are committed."""
     if run.erp.place.apart:
         run.counts.succeeded += recover(run)
     if run.outward is not None:
         run.counts.succeeded += send.recover(run)
     with run.database.tenant(run.tenant) as scope:
         overtaken = history.overtaken(scope, run.opened)
-    for batch in islice(batches, run.loaded, None):
-        _load_batch(run, batch, overtaken=overtaken)
-        run.loaded += 1
+    _load_all(run, batches, overtaken=overtaken)
     with run.database.tenant(run.tenant) as scope:
         rejects.clear_failures(scope, run.config)
         status = history.complete(scope, run.config, run.opened, run.now())
     return run.counts, status
 
 
-def _load_batch(run: Run, batch: Batch, *, overtaken: bool) -> None:
+def _load_all(run: Run, batches: Iterable[Batch], *, overtaken: bool) -> None:
+    """In order, and side by side where that changes nothing: batches that only create records, each in one of them."""
+    under_way: dict[Future[None], set[object] | None] = {}
+    with ThreadPoolExecutor(LANES) as lanes:
+        for place, batch in enumerate(batches):
+            if place in run.loaded:
+                continue
+            records = _creating(batch)
+            while under_way and (
+                len(under_way) == LANES
+                or records is None
+                or any(others is None or not records.isdisjoint(others) for others in under_way.values())
+            ):
+                _ended(under_way)
+            under_way[lanes.submit(_load_batch, run, batch, place, overtaken=overtaken)] = records
+        while under_way:
+            _ended(under_way)
+
+
+def _ended(under_way: "dict[Future[None], set[object] | None]") -> None:
+    """Wait for one of them. Raises what has ended it."""
+    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+    for future in done:
+        del under_way[future]
+        future.result()
+
+
+def _creating(batch: Batch) -> set[object] | None:
+    """What the records of a batch are told apart by; None where any of them is changed, deleted or sent out: another one may
+    want what it gives up, such as a number."""
+    plan = _plan(batch)
+    calm = pc.is_in(array(plan["action"]), value_set=pa.array([Change.CREATE.value, Change.SKIP.value]))
+    if batch.side is Side.ERP or not pc.all(calm).as_py():
+        return None
+    told = (array(batch.records.index), array(plan["erp_id"]), array(plan["match_digest"]), array(batch.rejected["record_id"]))
+    return {value for column in told for value in column.to_pylist()} - {None}
+
+
+def _load_batch(run: Run, batch: Batch, place: int, *, overtaken: bool) -> None:
     """One batch to its end. What has moved under our hands is read and resolved again, each time in a transaction of its own;
     a record that moves each time is set aside. Where another run has overtaken this one, nothing is written that was not read
     again: that run may have found a record back at its old values, and then its link has not moved."""
@@ -70,11 +107,12 @@ def _load_batch(run: Run, batch: Batch, *, overtaken: bool) -> None:
     for rounds_left in reversed(range(ROUNDS)):
         moved = [part for part in (one_round(run, part) for part in waiting) if len(part)]
         if not moved:
-            return
+            break
         if rounds_left:
             waiting = [fresh for part in moved for fresh in planned_afresh(run, part)]
     for part in moved:
         one_round(run, part.reject(np.ones(len(part), dtype=bool), error_type="system", message=_RESTLESS, rule="load"))
+    run.loaded.add(place)
 
 
 def _load_round(run: Run, batch: Batch) -> Batch:
@@ -124,7 +162,7 @@ def _planned_afresh(run: Run, moved: Batch, others: Sequence[str] = ()) -> list[
             fresh.append(resolve.plan(run, scope, replace(tombstones, plan=None, written=None)))
         if gone:
             history.count(scope, run.opened, skipped=gone)
-    run.counts.skipped += gone
+    run.counts.add(Counts(skipped=gone))
     return fresh
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from threading import Lock
 from uuid import UUID
 
 import pyarrow as pa
@@ -30,17 +31,19 @@ class Counts:
     failed: int = 0
     skipped: int = 0
     actions: dict[str, int] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)  # batches are loaded side by side
 
     @property
     def processed(self) -> int:
         return self.succeeded + self.failed + self.skipped
 
     def add(self, other: "Counts") -> None:
-        self.succeeded += other.succeeded
-        self.failed += other.failed
-        self.skipped += other.skipped
-        for action, number in other.actions.items():
-            self.actions[action] = self.actions.get(action, 0) + number
+        with self._lock:
+            self.succeeded += other.succeeded
+            self.failed += other.failed
+            self.skipped += other.skipped
+            for action, number in other.actions.items():
+                self.actions[action] = self.actions.get(action, 0) + number
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Run:
     outward     the outbound rules, turned round; None in an inbound sync
     matches     match keys of the ERP's records, once they have been read: columns digest, erp_id
     external_matches    those of the external records: columns digest, external_id
-    loaded      how many batches are committed: where a load that is tried again goes on
+    loaded      places of the batches that are committed: a load that is tried again leaves them out
     batch_size  records of a batch, at least: pages of the external system are joined until there are so many
     counts      what these batches came to
     """
@@ -68,7 +71,7 @@ class Run:
     outward: FieldMapping | None = None
     matches: pa.Table | None = field(default=None, repr=False)
     external_matches: pa.Table | None = field(default=None, repr=False)
-    loaded: int = 0
+    loaded: set[int] = field(default_factory=set)
     batch_size: int = BATCH
     counts: Counts = field(default_factory=Counts)
 

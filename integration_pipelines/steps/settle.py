@@ -196,7 +196,7 @@ def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
     rows = settlement.complete(run, scope)
     subjects = [ledger.subject(run.target.name, erp_id) for erp_id in array(rows["erp_id"]).to_pylist()]
     keys = ledger.keys_for(scope, subjects)
-    places = [run.pair.base_place(external_id) for external_id in array(rows["external_id"]).to_pylist()]
+    places = run.pair.base_places(scope.vault, array(rows["external_id"]).to_pylist())
     base = ledger.seal(scope, keys, subjects, pc.fill_null(array(rows["base"]), b"{}").to_pylist(), places)
     linked = rows.assign(base=extension(pa.array(base, pa.binary())), external_fingerprint=rows["fingerprint"])
     links.save(scope, run.pair, linked, run.opened.field_mapping_id)

@@ -97,7 +97,7 @@ def erp_tombstones(run: Run, ids: Sequence[str]) -> Batch:
 def known_base(run: Run, scope: Scope, pairs: pd.DataFrame, external_ids: Sequence[str | None] | None = None) -> Base:
     """B of these pairs, which `external_ids` belong to (by default the index). Where there is none, or its key was erased, it
     knows nothing."""
-    places = [run.pair.base_place(str(external_id)) for external_id in (external_ids or pairs.index)]
+    places = run.pair.base_places(scope.vault, [str(external_id) for external_id in (external_ids or pairs.index)])
     links = array(pairs["link_id"]).to_pylist()
     kept = bases(scope, [link for link in links if link is not None])
     sealed = [kept.get(link) for link in links]

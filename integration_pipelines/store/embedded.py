@@ -28,7 +28,10 @@ _OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "wal_compression": "on",
+    "jit": "off",
     "timezone": "UTC",
     "log_min_error_statement": "panic",  # a statement in the log would carry records in clear
     "log_parameter_max_length_on_error": "0",

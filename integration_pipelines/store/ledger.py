@@ -6,7 +6,7 @@ in one stroke. Contents are JSON; long ones are compressed before they are seale
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -36,18 +36,23 @@ def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
     """Keys of these records, made where missing."""
     statement = "SELECT id, subject, wrapped FROM data_keys WHERE subject = ANY(CAST(:s AS text[]))"
     found = list(scope.run(statement, s=text_array(list(dict.fromkeys(subjects)))))
-    missing = sorted(set(subjects) - {row.subject for row in found})
-    if missing:
+    fresh = scope.vault.new_record_keys(sorted(set(subjects) - {row.subject for row in found}))
+    ciphers = {}
+    if fresh:
         made = scope.run(
             """INSERT INTO data_keys (tenant_id, subject, wrapped)
                SELECT :tenant, s, w FROM unnest(CAST(:s AS text[]), CAST(:w AS bytea[])) AS new (s, w)
-               ON CONFLICT (tenant_id, subject) DO NOTHING RETURNING id, subject, wrapped""",
+               ON CONFLICT (tenant_id, subject) DO NOTHING RETURNING id, subject""",
             tenant=scope.tenant,
-            s=text_array(missing),
-            w=bytes_array([scope.vault.new_record_key(s) for s in missing]),
+            s=text_array(list(fresh)),
+            w=bytes_array([wrapped for wrapped, _ in fresh.values()]),
         ).all()
-        found += made if len(made) == len(missing) else scope.run(statement, s=text_array(missing))
-    return scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)
+        if len(made) == len(fresh):
+            ciphers = {row.subject: (row.id, fresh[row.subject][1]) for row in made}
+        else:  # another process was faster
+            found += scope.run(statement, s=text_array(list(fresh)))
+    known = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)
+    return RecordKeys({**known.by_subject, **ciphers})
 
 
 def seal(
@@ -55,13 +60,14 @@ def seal(
     keys: RecordKeys,
     subjects: Sequence[str],
     contents: Sequence[bytes | None],
-    places: Iterable[tuple[str, ...]],
+    places: Sequence[bytes],
 ) -> list[bytes | None]:
+    """One ciphertext a record, bound to its place (`Vault.places`)."""
     packed = [zlib.compress(c, 6) if c is not None and len(c) > _WORTH_PACKING else c for c in contents]
-    return scope.vault.seal_records(keys, subjects, packed, [scope.vault.place(*place) for place in places])
+    return scope.vault.seal_records(keys, subjects, packed, places)
 
 
-def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Iterable[tuple[str, ...]]) -> list[bytes | None]:
+def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Sequence[bytes]) -> list[bytes | None]:
     """None where there was none, or where the record's key has been erased."""
     wanted = sorted({record_key_id(content) for content in sealed if content is not None})
     rows = scope.run(
@@ -70,15 +76,11 @@ def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Iterable[t
         ids=wanted,
     )
     keys = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in rows)
-    opened = scope.vault.open_records(keys, sealed, [scope.vault.place(*place) for place in places])
+    opened = scope.vault.open_records(keys, sealed, places)
     return [zlib.decompress(content) if content is not None and content[:1] == _PACKED else content for content in opened]
 
 
 _RECORD = {Side.ERP: "erp_id", Side.EXTERNAL: "external_id"}
-
-
-def journal_place(history_id: int, side: Side, record_id: str, column: str) -> tuple[str, ...]:
-    return ("sync_record_changes", str(history_id), side.value, record_id, column)
 
 
 def journal(
@@ -86,10 +88,15 @@ def journal(
 ) -> None:
     """One row a record that was changed on that side. Columns: erp_id, external_id, action, changed_fields (JSON), before and
     after (bytes or None)."""
-    sealed = {}
+    sealed: dict[str, list[bytes | None]] = {}
     for column in ("before", "after"):
-        places = [journal_place(attempt.id, side, record, column) for record in rows[_RECORD[side]]]
-        sealed[column] = seal(scope, keys, subjects, array(rows[column]).to_pylist(), places)
+        content = array(rows[column])
+        if content.null_count == len(content):
+            sealed[column] = [None] * len(content)
+            continue
+        before = ("sync_record_changes", str(attempt.id), side.value)
+        places = scope.vault.places(before, array(rows[_RECORD[side]]).to_pylist(), (column,))
+        sealed[column] = seal(scope, keys, subjects, content.to_pylist(), places)
     digests = [
         hashlib.sha256((b or b"") + (a or b"")).digest() for b, a in zip(sealed["before"], sealed["after"], strict=True)
     ]
@@ -114,7 +121,7 @@ def announce(
     """Write intents for that side, to be committed before anything is written there, each with what settles its record.
     Columns: intent (UUID), action, external_id, erp_id."""
     subjects = [subject(pair.erp_entity, erp_id) for erp_id in rows["erp_id"]]
-    places = [("write_intents", intent, "payload") for intent in rows["intent"]]
+    places = _payloads(scope, array(rows["intent"]).to_pylist())
     sealed = seal(scope, keys_for(scope, subjects), subjects, payloads, places)
     columns = {"intent": "uuid", "action": "text", "external_id": "text", "erp_id": "text", "payload": "bytea"}
     scope.stage("intents", columns, rows.assign(payload=extension(pa.array(sealed, pa.binary()))))
@@ -127,6 +134,10 @@ def announce(
         history=attempt.id,
         sync=attempt.sync_configuration_id,
     )
+
+
+def _payloads(scope: Scope, intents: Sequence[str]) -> list[bytes]:
+    return scope.vault.places(("write_intents",), intents, ("payload",))
 
 
 def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict[str, Any]]:
@@ -142,7 +153,7 @@ def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict
         side=side,
         **pair.values(),
     )
-    opened = open_sealed(scope, [row["payload"] for row in rows], [("write_intents", row["id"], "payload") for row in rows])
+    opened = open_sealed(scope, [row["payload"] for row in rows], _payloads(scope, [row["id"] for row in rows]))
     plain = [{name: row[name] for name in ("action", "external_id", "erp_id")} for row in rows]
     return {
         row["id"]: told if content is None else orjson.loads(content)
@@ -204,7 +215,10 @@ def story(scope: Scope, erp_entity: str, erp_id: str) -> list[dict[str, Any]]:
     )
     told = [dict(row) for row in rows]
     for column in ("before", "after"):
-        places = [journal_place(row["sync_history_id"], Side(row["side"]), row["record_id"], column) for row in told]
+        places = [
+            scope.vault.place("sync_record_changes", str(row["sync_history_id"]), row["side"], row["record_id"], column)
+            for row in told
+        ]
         for row, content in zip(told, open_sealed(scope, [row[column] for row in told], places), strict=True):
             row[column] = None if content is None else orjson.loads(content)
     return told

@@ -10,6 +10,7 @@ from connector_resources.sql import bytes_array, text_array
 from integration_pipelines.canonical import frame, record_index
 from integration_pipelines.model import Side
 from integration_pipelines.store.database import Scope
+from integration_pipelines.store.vault import Vault
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,10 @@ class Pair:
     def values(self) -> dict[str, object]:
         return {"connector": self.connector_id, "external": self.external_entity, "erp": self.erp_entity}
 
-    def base_place(self, external_id: str) -> tuple[str, ...]:
-        """What the ciphertext of a link's base is bound to."""
-        return ("identity_links", str(self.connector_id), self.external_entity, external_id, self.erp_entity, "base")
+    def base_places(self, vault: Vault, external_ids: Sequence[str]) -> list[bytes]:
+        """What the ciphertexts of these links' bases are bound to."""
+        before = ("identity_links", str(self.connector_id), self.external_entity)
+        return vault.places(before, external_ids, (self.erp_entity, "base"))
 
 
 _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entity = :erp"

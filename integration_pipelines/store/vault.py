@@ -63,6 +63,13 @@ class Vault:
             joined = "\x1f".join((self._tenant, *(part.replace("\\", r"\\").replace("\x1f", r"\s") for part in where)))
         return joined.encode()
 
+    def places(self, before: Sequence[str], ids: Sequence[str], after: Sequence[str] = ()) -> list[bytes]:
+        """`place` of (*before, id, *after) for each of these ids."""
+        if any("\\" in part or "\x1f" in part for part in (*before, *after, "".join(ids))):
+            return [self.place(*before, one, *after) for one in ids]
+        begin, end = "\x1f".join((self._tenant, *before, "")), "\x1f".join(("", *after)) if after else ""
+        return [f"{begin}{one}{end}".encode() for one in ids]
+
     def seal(self, plain: bytes, *where: str) -> bytes:
         key, place = os.urandom(32), self.place(*where)
         return _ALONE + self._seal(self._wrap, key, place) + self._seal(AESGCM(key), plain, place)
@@ -86,9 +93,14 @@ class Vault:
             raise Unreadable("/".join(where)) from None
         return orjson.loads(self.open(content, *where))
 
-    def new_record_key(self, subject: str) -> bytes:
-        """Wrapped, as data_keys.wrapped holds it."""
-        return self._seal(self._wrap, os.urandom(32), self.place("data_keys", subject))
+    def new_record_keys(self, subjects: Sequence[str]) -> dict[str, tuple[bytes, AESGCM]]:
+        """Subject → key, wrapped as data_keys.wrapped holds it, and its cipher."""
+        keys = {subject: os.urandom(32) for subject in subjects}
+        places = self.places(("data_keys",), list(keys))
+        return {
+            subject: (self._seal(self._wrap, key, place), AESGCM(key))
+            for (subject, key), place in zip(keys.items(), places, strict=True)
+        }
 
     def record_keys(self, rows: Iterable[tuple[int, str, bytes]]) -> RecordKeys:
         """From rows of data_keys (id, subject, wrapped)."""

@@ -174,6 +174,23 @@ def test_two_records_that_claim_one_match_key_do_not_merge(world: World) -> None
     assert len(world.customers()) == 2
 
 
+def test_two_new_records_with_one_match_key_in_two_batches_do_not_both_become_records(
+    database: Database, settings: Settings
+) -> None:
+    mapping = CLIENT_MAPPING.replace("target: customer_number, match: true", "target: customer_number").replace(
+        "target: name}", "target: name, match: true}"
+    )
+    world = make_world(database, settings, mapping=mapping)
+    world.book.page_size = 1
+    for number in range(6):
+        world.book.write_note("Client", f"C{number}", Name=f"Client {number % 3}", Number=str(number))
+    run = world.run()
+    batches = world.planned(run)
+    assert len(batches) == 6
+    counts, _ = load(run, batches)
+    assert (counts.actions, counts.failed, len(world.customers())) == ({"create": 3}, 3, 3)
+
+
 def test_several_candidates_park(world: World) -> None:
     mapping = CLIENT_MAPPING.replace("target: customer_number, match: true", "target: customer_number").replace(
         "target: name}", "target: name, match: true}"

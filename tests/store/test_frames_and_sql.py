@@ -95,11 +95,20 @@ def test_ids_are_random_uuids_of_version_4() -> None:
     assert uuids(0).to_pylist() == []
 
 
+def test_ids_of_a_moment_are_uuids_of_version_7_that_sort_by_it_and_by_their_place() -> None:
+    moment = datetime(2026, 3, 31, 1, 2, 3, 456_000, UTC)
+    made = uuids(10_000, moment).to_pylist()
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one) for one in made)
+    assert int(made[0].replace("-", "")[:12], 16) == int(moment.timestamp() * 1000)
+    assert made == sorted(set(made))
+    assert uuids(0, moment).to_pylist() == []
+
+
 def test_what_an_earlier_release_compressed_still_opens_and_long_records_are_compressed(database: Database) -> None:
-    tenant, place, short, long = tenants.create(database, "acme"), ("t", "1"), b'{"a":"1"}', b'{"a":"' + b"1" * 5000 + b'"}'
+    tenant, short, long = tenants.create(database, "acme"), b'{"a":"1"}', b'{"a":"' + b"1" * 5000 + b'"}'
     with database.tenant(tenant) as scope:
-        keys = ledger.keys_for(scope, ["customer/1"])
-        earlier = scope.vault.seal_records(keys, ["customer/1"], [zlib.compress(short, 6)], [scope.vault.place(*place)])
+        keys, place = ledger.keys_for(scope, ["customer/1"]), scope.vault.place("t", "1")
+        earlier = scope.vault.seal_records(keys, ["customer/1"], [zlib.compress(short, 6)], [place])
         now = ledger.seal(scope, keys, ["customer/1"] * 2, [short, long], [place] * 2)
         assert ledger.open_sealed(scope, [*earlier, *now], [place] * 3) == [short, short, long]
         assert now[1] is not None

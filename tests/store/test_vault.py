@@ -111,7 +111,16 @@ def test_a_vault_does_not_show_its_key() -> None:
 
 
 def keys(*subjects: str, vault: Vault = VAULT) -> RecordKeys:
-    return vault.record_keys([(at, subject, vault.new_record_key(subject)) for at, subject in enumerate(subjects, 1)])
+    made = vault.new_record_keys(subjects).items()
+    return vault.record_keys([(at, subject, wrapped) for at, (subject, (wrapped, _)) in enumerate(made, 1)])
+
+
+PART = st.text(alphabet="a\\s\x1f", max_size=3)
+
+
+@given(PART, st.lists(PART, max_size=4), st.lists(PART, max_size=2))
+def test_places_of_many_are_the_places_of_each(before: str, ids: list[str], after: list[str]) -> None:
+    assert VAULT.places((before,), ids, after) == [VAULT.place(before, one, *after) for one in ids]
 
 
 @given(st.lists(st.none() | PLAIN, max_size=5))
@@ -140,7 +149,7 @@ def test_a_record_that_is_moved_or_altered_does_not_open() -> None:
 
 
 def test_a_wrapped_key_belongs_to_one_subject_of_one_tenant() -> None:
-    wrapped = VAULT.new_record_key("customer/1")
+    wrapped, _ = VAULT.new_record_keys(["customer/1"])["customer/1"]
     for vault, subject in ((VAULT, "customer/2"), (OTHER, "customer/1")):
         with pytest.raises(Unreadable):
             vault.record_keys([(1, subject, wrapped)])
@@ -172,8 +181,9 @@ def test_a_tenants_key_opens_with_the_same_master_for_the_same_tenant_only() -> 
 def test_deleting_a_records_key_erases_all_of_that_record_and_nothing_else(database: Database) -> None:
     tenant = tenants.create(database, "acme")
     subjects = ["customer/1", "customer/2", "customer/1"]
-    places = [("identity_links", "1"), ("identity_links", "2"), ("sync_record_changes", "1")]
+    wheres = [("identity_links", "1"), ("identity_links", "2"), ("sync_record_changes", "1")]
     with database.tenant(tenant) as scope:
+        places = [scope.vault.place(*where) for where in wheres]
         sealed = ledger.seal(scope, ledger.keys_for(scope, subjects), subjects, [b"a", b"b", b"c"], places)
         assert ledger.open_sealed(scope, sealed, places) == [b"a", b"b", b"c"]
     with database.tenant(tenant) as scope:
@@ -187,10 +197,12 @@ def test_deleting_a_records_key_erases_all_of_that_record_and_nothing_else(datab
 def test_one_subjects_key_is_another_tenants_nothing(database: Database) -> None:
     one, two = (tenants.create(database, name) for name in ("one", "two"))
     with database.tenant(one) as scope:
-        (sealed,) = ledger.seal(scope, ledger.keys_for(scope, ["customer/1"]), ["customer/1"], [b"a"], [("t", "1")])
+        (sealed,) = ledger.seal(
+            scope, ledger.keys_for(scope, ["customer/1"]), ["customer/1"], [b"a"], [scope.vault.place("t", "1")]
+        )
     with database.tenant(two) as scope:
         ledger.keys_for(scope, ["customer/1"])
-        assert ledger.open_sealed(scope, [sealed], [("t", "1")]) == [None]
+        assert ledger.open_sealed(scope, [sealed], [scope.vault.place("t", "1")]) == [None]
 
 
 def test_base64_is_read_strictly() -> None:
