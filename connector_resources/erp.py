@@ -27,7 +27,6 @@ from connector_resources.contract import (
     FieldType,
     Given,
     Health,
-    Lines,
     Page,
     Window,
 )
@@ -145,25 +144,15 @@ class Erp(Connector):
         """When each field of these records was last written and by whom, as far as the change log tells.
 
         Columns record_id, field (null for a deletion; the name of child lines for any of them), changed_at (aware), actor."""
-        lines = "".join(f" UNION ALL {self._lines_changed(one)}" for one in entity.lines)
         with self.place.connect() as connection:
             return read_frame(
                 connection,
-                f"""(SELECT DISTINCT ON (record_id, field) record_id, field, changed_at, actor
+                f"""SELECT DISTINCT ON (record_id, field) record_id, field, changed_at, actor
                     FROM {self.place.schema}.change_log LEFT JOIN LATERAL unnest(fields) AS field ON true
                     WHERE entity = :entity AND record_id = ANY(:ids) AND (action = 'delete') = (field IS NULL)
-                    ORDER BY record_id, field, id DESC){lines}""",
+                    ORDER BY record_id, field, id DESC""",
                 {"entity": entity.name, "ids": list(ids)},
             )
-
-    def _lines_changed(self, lines: Lines) -> str:
-        child = self.stored(lines.entity)
-        parent, key = (f"c.{quoted(child.columns[name])}" for name in (lines.parent, child.entity.key))
-        return (
-            f"SELECT {parent}::text, '{lines.name}', max(l.changed_at), max(l.actor) FROM {self.place.schema}.change_log l "
-            f"JOIN {table_name(child)} c ON {key}::text = l.record_id WHERE l.entity = '{child.entity.name}' "
-            f"AND {parent}::text = ANY(:ids) GROUP BY 1"
-        )
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         from connector_resources.erp_write import write

@@ -7,10 +7,11 @@ who, where it is set; the database account otherwise. Readers by position must s
 still be uncommitted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from connector_resources.catalogue import CatalogueEntity
-from connector_resources.contract import Field, FieldType
+from connector_resources.contract import Field, FieldType, Lines
 from connector_resources.sql import quoted
 
 SQL_TYPES: Mapping[FieldType, str] = {
@@ -40,7 +41,7 @@ def reference_schema(catalogue: Mapping[str, CatalogueEntity], role: str) -> Ite
     for entity in catalogue.values():
         yield from _table(entity)
         yield from _guard(table_name(entity), role)
-        yield from log_triggers(entity, "erp")
+        yield from log_triggers(entity, "erp", parents=parents_of(entity, catalogue))
     for entity in catalogue.values():
         yield from _references(entity, catalogue)
 
@@ -69,8 +70,18 @@ def every_column(entity: CatalogueEntity) -> str:
     return f"SELECT {', '.join(map(quoted, columns))} FROM {table_name(entity)} WHERE false"
 
 
-def log_triggers(entity: CatalogueEntity, schema: str, *, tenants: bool = True) -> Iterator[str]:
-    """One trigger a statement, not a row: with transition tables the log costs one INSERT … SELECT.
+Parents: TypeAlias = Sequence[
+    tuple[CatalogueEntity, Lines]
+]  # documents, and as which of their lines an entity belongs to them
+
+
+def parents_of(entity: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity]) -> Parents:
+    return [(one, lines) for one in catalogue.values() for lines in one.entity.lines if lines.entity == entity.entity.name]
+
+
+def log_triggers(entity: CatalogueEntity, schema: str, *, tenants: bool = True, parents: Parents = ()) -> Iterator[str]:
+    """One trigger a statement, not a row: with transition tables the log costs one INSERT … SELECT. What happens to a line
+    is logged as an update of its document, too.
 
     `tenants`: the log has a tenant column. In a database of the user's own it has none, and the function works as whoever made
     it: the accounts that write there know nothing of our schema."""
@@ -81,22 +92,37 @@ def log_triggers(entity: CatalogueEntity, schema: str, *, tenants: bool = True) 
     actor = "coalesce(nullif(current_setting('app.actor', true), ''), session_user)"
     logged = [f for f in entity.entity.fields if not f.computed and f.name != entity.entity.key]
 
-    def insert(rows: str, action: str, alias: str, fields: str, where: str = "") -> str:
+    def insert(rows: str, action: str, alias: str, fields: str) -> str:
         who = f"{alias}.{tenant}, " if tenant else ""
         return (
             f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "
-            f"SELECT {who}'{name}', {alias}.{key}::text, '{action}', {fields}, {actor} FROM {rows} {where};"
+            f"SELECT {who}'{name}', {alias}.{key}::text, '{action}', {fields}, {actor} FROM {rows};"
         )
 
     present = "array_remove(ARRAY[" + ", ".join(_named(f, f"n.{_column(entity, f)} IS NOT NULL") for f in logged) + "], NULL)"
     differing = ", ".join(_named(f, _differ(f, _column(entity, f))) for f in logged)
     changed = f"array_remove(ARRAY[{differing}], NULL)"
     updated = f"new_rows n JOIN old_rows o ON o.{key} = n.{key} CROSS JOIN LATERAL (SELECT {changed} AS fields) c"
+
+    def documents(rows: str, *aliases: str) -> str:
+        made = ""
+        for parent, lines in parents:
+            column = quoted(entity.columns[lines.parent])
+            ids = " UNION ".join(f"SELECT {f'{a}.{tenant}, ' if tenant else ''}{a}.{column} FROM {rows}" for a in aliases)
+            who = "d.tenant_id, " if tenant else ""
+            made += (
+                f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "
+                f"SELECT {who}'{parent.entity.name}', d.id::text, 'update', ARRAY['{lines.name}'], {actor} "
+                f"FROM ({ids}) AS d ({columns}id);"
+            )
+        return made
+
+    differ = f"{updated} WHERE c.fields <> '{{}}'"
     rights = "" if tenants else "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
     yield f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {rights} AS $$ BEGIN
-        IF TG_OP = 'INSERT' THEN {insert("new_rows n", "create", "n", present)}
-        ELSIF TG_OP = 'UPDATE' THEN {insert(updated, "update", "n", "c.fields", "WHERE c.fields <> '{}'")}
-        ELSE {insert("old_rows o", "delete", "o", "'{}'::text[]")}
+        IF TG_OP = 'INSERT' THEN {insert("new_rows n", "create", "n", present)} {documents("new_rows n", "n")}
+        ELSIF TG_OP = 'UPDATE' THEN {insert(differ, "update", "n", "c.fields")} {documents(differ, "n", "o")}
+        ELSE {insert("old_rows o", "delete", "o", "'{}'::text[]")} {documents("old_rows o", "o")}
         END IF; RETURN NULL; END $$"""
     for event, tables in (
         ("insert", "NEW TABLE AS new_rows"),

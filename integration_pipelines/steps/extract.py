@@ -70,7 +70,8 @@ def _erp(run: Run) -> Iterator[Batch]:
         if whole or changed.ids is None:
             found = run.erp.read(run.target, run.asked, Window())
         else:
-            found = run.erp.read_ids(run.target, run.asked, sorted((again | set(changed.ids)) - gone))
+            again.update(changed.ids)  # one that is not there is gone, whatever the log says last
+            found = run.erp.read_ids(run.target, run.asked, sorted(again - gone))
         for page in found:
             again.difference_update(array(page.records.index).to_pylist())
             yield page

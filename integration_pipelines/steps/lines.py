@@ -28,10 +28,10 @@ Line = Mapping[str, str | None]
 
 def arranged(texts: pa.Array, lines: Lines) -> pa.Array:
     """Lists in the order of their lines' keys (of the lines themselves, where there is no key)."""
-    return per_unique(texts, lambda text: _written(parse_json(text), lines), TEXT)
+    return per_unique(texts, lambda text: written_lines(parse_json(text), lines), TEXT)
 
 
-def _written(found: list[dict[str, Any]], lines: Lines) -> str:
+def written_lines(found: list[dict[str, Any]], lines: Lines) -> str:
     return json_text(sorted(found, key=lambda line: _place(line, lines.key)))
 
 
@@ -54,6 +54,8 @@ def with_lines(run: Run, scope: Scope, batch: Batch) -> Batch:
     for name, (lines, fields) in run.lines.items():
         if not len(batch):
             break
+        if name not in batch.records.columns:  # the external side does not speak of them
+            continue
         texts = array(batch.records[name]).to_pylist()
         parsed = [None if text is None or gone else parse_json(text) for text, gone in zip(texts, batch.deleted, strict=True)]
         known = _parents(run, scope, name, fields, [line for found in parsed if found for line in found])
@@ -114,7 +116,7 @@ def _canonical(
     keys = [line[lines.key] for line in made] if lines.key else []
     if None in keys or len(set(keys)) < len(keys):
         raise Unfit(f"{name}.{lines.key}", "two lines have the same key, or one has none; correct the record.")
-    return _written(made, lines)
+    return written_lines(made, lines)
 
 
 def _text(value: Any, field: Field, place: str) -> str | None:
@@ -151,12 +153,12 @@ def merge_lines(
         values, spelled = array(batch.records[name]).to_pylist(), array(base.erp[name]).to_pylist()
         four = (state.external, state.erp, state.base.external, state.base.erp)
         for row in rows:
-            sides = [_by_key(side[name].iloc[row], lines.key) for side in four]
-            lists, torn = _merged(*sides, external_wins=_external_wins(run, state, int(row), at))
+            sides = [by_key(side[name].iloc[row], lines.key) for side in four]
+            lists, torn = merged_lines(*sides, external_wins=external_wins(run, state, int(row), at))
             clash[row, at] = torn
             if torn:
                 continue
-            values[row] = _written(lists, lines)
+            values[row] = written_lines(lists, lines)
             write[row, at] = values[row] != state.erp[name].iloc[row]
             x, _, b, e = sides
             old = {
@@ -164,7 +166,7 @@ def merge_lines(
                 for key in x
                 if key in b and key in e
             }
-            spelled[row] = _written([old.get(key, dict(line)) for key, line in x.items()], lines)
+            spelled[row] = written_lines([old.get(key, dict(line)) for key, line in x.items()], lines)
         batch = replace(batch, records=batch.records.assign(**{name: extension(pa.array(values, TEXT))}))
         base = replace(base, erp=base.erp.assign(**{name: extension(pa.array(spelled, TEXT))}))
     return batch, Merged(write, clash, merged.said), base
@@ -175,15 +177,15 @@ def respelled(base: str, erp: str, written: str, held: str, lines: Lines) -> str
     that was written as the external side said it is spelled as it is held now."""
     if lines.key is None:
         return held if written == base else erp
-    x, e, w, h = (_by_key(text, lines.key) for text in (base, erp, written, held))
+    x, e, w, h = (by_key(text, lines.key) for text in (base, erp, written, held))
     made = []
     for key, line in x.items():
         now, sent, before = dict(h.get(key, {})), dict(w.get(key, {})), dict(e.get(key, line))
         made.append({f: now[f] if f in now and sent.get(f, text) == text else before.get(f) for f, text in line.items()})
-    return _written(made, lines)
+    return written_lines(made, lines)
 
 
-def _external_wins(run: Run, state: Sides, row: int, at: int) -> bool | None:
+def external_wins(run: Run, state: Sides, row: int, at: int) -> bool | None:
     """Who wins a clash inside a line; None: a person decides."""
     strategy = run.policies[at].strategy
     if strategy is ConflictStrategy.MANUAL:
@@ -193,12 +195,27 @@ def _external_wins(run: Run, state: Sides, row: int, at: int) -> bool | None:
     return strategy is ConflictStrategy.SOURCE_WINS
 
 
-def _by_key(text: object, key: str) -> dict[str, Line]:
+def line_value(line: Any, path: str) -> Any:
+    """What stands at the end of the way into a line; None where the way is not there."""
+    for key in path.split("."):
+        line = line.get(key) if isinstance(line, dict) else None
+    return line
+
+
+def put_value(line: dict[str, Any], path: str, value: Any) -> None:
+    """Set what stands at the end of the way; objects on it are made."""
+    *way, last = path.split(".")
+    for key in way:
+        line = line.setdefault(key, {})
+    line[last] = value
+
+
+def by_key(text: object, key: str) -> dict[str, Line]:
     found = parse_json(text) if isinstance(text, str) else []
     return {str(line[key]): line for line in found}
 
 
-def _merged(
+def merged_lines(
     x: dict[str, Line], e: dict[str, Line], b: dict[str, Line], b_erp: dict[str, Line], *, external_wins: bool | None
 ) -> tuple[list[dict[str, Any]], bool]:
     """The merged lines, and whether a clash is left that nobody may decide."""

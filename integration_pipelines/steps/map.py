@@ -18,8 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connector_resources.contract import Entity
+from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import TEXT, array, frame, json_text, parse_json
 from integration_pipelines.model import Batch, absence_frame
+from integration_pipelines.steps.lines import put_value
 from integration_pipelines.steps.mapping import CompiledRule, Mapping
 from integration_pipelines.steps.transforms import Scope, as_text, fit
 
@@ -155,14 +158,14 @@ def _lines(compiled: CompiledRule, columns: _Columns, heard: Bools, faults: _Fau
     )
     faults.add(wrong, compiled, "lines", "is not a list of lines")
     owners = np.array([at for at, x in enumerate(lists) if x and not wrong[at] for _ in x], dtype=int)
-    inner = _Lines([line for at, x in enumerate(lists) if x and not wrong[at] for line in x], columns.tables)
+    inner = _Lines([line for at, x in enumerate(lists) if x and not wrong[at] for line in x], columns.tables, compiled.line)
     within = _Faults(len(owners))
     mapped: list[dict[str, Any]] = [{} for _ in owners]
     for rule in compiled.lines:
         values, absent = _evaluate(rule, inner, np.ones(len(owners), dtype=bool), within)
         for line, value, missing in zip(mapped, _json_values(values), absent, strict=True):
             if not missing:
-                line[rule.rule.target] = value
+                put_value(line, rule.rule.target, value)
     for at, (target, number, message, details) in enumerate(within.reasons):
         hit = np.zeros(faults.count, dtype=bool)
         hit[owners[within.first == at]] = True
@@ -277,22 +280,29 @@ class _Records:
 
 
 class _Lines:
-    """The columns of child lines: every source is a way into the line."""
+    """The columns of child lines: every source is a way into the line. The ERP's lines hold canonical texts; `described` gives
+    them their types back."""
 
-    def __init__(self, lines: Sequence[dict[str, Any]], tables: Table[str, Table[str, str]]) -> None:
+    def __init__(
+        self, lines: Sequence[dict[str, Any]], tables: Table[str, Table[str, str]], described: Entity | None = None
+    ) -> None:
         self.tables = tables
+        self.described = described
         self.documents = _Documents(lines, pa.array(range(len(lines)), pa.int64()))
         self.found: dict[str, tuple[pa.Array, Bools, Bools]] = {}
 
     def look(self, source: str) -> tuple[pa.Array, Bools, Bools]:
         if source not in self.found:
-            self.found[source] = self.documents.walk(tuple(source.split(".")))
+            texts, absent, broken = self.documents.walk(tuple(source.split(".")))
+            field = self.described.field(source) if self.described else None
+            self.found[source] = texts.cast(arrow_type(field)) if field else texts, absent, broken
         return self.found[source]
 
     def values(self, source: str) -> pa.Array:
         return self.look(source)[0]
 
-    text = values
+    def text(self, source: str) -> pa.Array:
+        return as_text(self.look(source)[0])
 
     def absent(self, source: str) -> Bools:
         return self.look(source)[1]

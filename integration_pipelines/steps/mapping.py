@@ -61,7 +61,8 @@ class SourcePath:
 @dataclass(frozen=True)
 class CompiledRule:
     """A rule with the target's field (None: a line's field that nobody describes). `constant` and `default` are one-element
-    arrays of the column's type. `calculation`: the rule's expression, ready to be worked out."""
+    arrays of the column's type. `calculation`: the rule's expression, ready to be worked out. `line`: describes the lines that
+    the rules in `lines` read, where they are the ERP's."""
 
     rule: Rule
     field: Field | None
@@ -69,6 +70,7 @@ class CompiledRule:
     constant: pa.Array | None
     default: pa.Array | None
     calculation: Calculation | None = None
+    line: Entity | None = None
 
     @property
     def type(self) -> pa.DataType | None:
@@ -226,7 +228,9 @@ class Compiler:
             self.shape(rule, source, rule.when.sources[0])
         child = _lines(target, rule.target)
         described = self.erp_entities.get(child.entity) if child else None
-        compiled = CompiledRule(rule, field, self.rules(rule.lines, described, None), None, None)
+        read = _lines(source, str(rule.source)) if self.outward else None
+        line = self.erp_entities.get(read.entity) if read else None
+        compiled = CompiledRule(rule, field, self.rules(rule.lines, described, line), None, None)
         calculation = self.calculation(rule, source, shapes)
         if calculation:
             self.chain(rule, field, calculation.shape)
@@ -239,6 +243,7 @@ class Compiler:
             self.constant(rule, compiled, rule.constant, "constant"),
             self.constant(rule, compiled, rule.default, "default"),
             calculation,
+            line,
         )
 
     def calculation(self, rule: Rule, source: Entity | None, shapes: list[Shape]) -> Calculation | None:
@@ -264,7 +269,7 @@ class Compiler:
         if field.computed or not field.writable:
             system, way = ("the other system", "make it inbound") if self.outward else ("the ERP", "leave this rule out")
             raise self.refuse(place, f"'{rule.target}' is set by {system} itself and cannot be written; {way}")
-        if rule.lines:
+        if rule.lines and not (self.outward and field.type is FieldType.JSON):
             raise self.refuse((*rule.path, "lines"), f"'{rule.target}' holds no child lines")
         return field
 
@@ -292,6 +297,8 @@ class Compiler:
         field = source.field(name)
         if field:
             return Shape(field.type, field.scale)
+        if self.outward and rule.lines and _lines(source, name):
+            return Shape(FieldType.JSON)
         parent = "." in name and any(one.references for one in source.fields)
         if path_of(source, name).keys or parent:
             return Shape(None)

@@ -228,8 +228,9 @@ class _Reader:
                 raise self.refuse(path, f"'{key}' is missing")
         return value
 
-    def rules(self, raw: list[Any], path: lined_yaml.Place, prefix: str) -> tuple[Rule, ...]:
-        found = tuple(self.rule(item, (*path, at), f"{prefix}{at + 1}") for at, item in enumerate(raw))
+    def rules(self, raw: list[Any], path: lined_yaml.Place, prefix: str, direction: str | None = None) -> tuple[Rule, ...]:
+        """`direction`: of the rule that these lines' rules belong to, where it is written down."""
+        found = tuple(self.rule(item, (*path, at), f"{prefix}{at + 1}", direction) for at, item in enumerate(raw))
         for inward in (True, False):
             seen: dict[str, Rule] = {}
             for rule in found:
@@ -239,7 +240,7 @@ class _Reader:
                         raise self.refuse((*rule.path, "target"), f"'{rule.target}' is set by rule {first.number} already")
         return found
 
-    def rule(self, raw: Any, path: lined_yaml.Place, number: str) -> Rule:
+    def rule(self, raw: Any, path: lined_yaml.Place, number: str, outer: str | None = None) -> Rule:
         given = self.table(raw, path, RULE, needed=("target",))
         nested = len(path) > 2
         if len(set(given) & {"source", "constant", "expression"}) != 1:
@@ -251,11 +252,12 @@ class _Reader:
         if nested and set(given) & {"match", "owner", "on_null", "conflict"}:
             raise self.refuse(path, "'match', 'owner', 'on_null' and 'conflict' belong to the rule that holds the lines")
         chain = self.chain(given.get("transforms", []), (*path, "transforms"))
-        lines = self.rules(given.get("lines", []), (*path, "lines"), f"{number}.")
+        lines = self.rules(given.get("lines", []), (*path, "lines"), f"{number}.", given.get("direction"))
         when = self.when(given.get("when"), (*path, "when"))
         tidy = all(step.transform.reversible and not step.sources for step in chain)
-        turnable = tidy and when is None and "." not in given.get("source", ".") and all(r.direction == "both" for r in lines)
-        direction = given.get("direction", "both" if turnable else "inbound")
+        plain = "source" in given and (nested or "." not in given["source"])
+        turnable = tidy and when is None and plain and all(r.direction == "both" for r in lines)
+        direction = given.get("direction", "outbound" if outer == "outbound" else "both" if turnable else "inbound")
         if direction == "both" and not turnable:
             raise self.refuse(
                 (*path, "direction"), "this rule cannot be turned round; write one inbound and one outbound rule"

@@ -1,7 +1,7 @@
 """The outbound rules of a mapping, turned round: which ERP field becomes which external field.
 
 A rule of the direction `both` is turned round as it is; of one that is `outbound` the chain runs from the ERP's field to the
-external one. Rules for child lines, constants and expressions are inbound.
+external one. Rules for child lines are turned round line by line; constants and expressions are inbound.
 """
 
 from collections.abc import Mapping as Table
@@ -35,7 +35,7 @@ def compile_outward(
 
 def _outward(rule: Rule, source: Entity) -> bool:
     """A rule that was written for both directions stays inbound where the external field cannot be written."""
-    if rule.source is None or rule.lines or rule.direction == "inbound":
+    if rule.source is None or rule.direction == "inbound":
         return False
     field = source.field(rule.source)
     return rule.direction == "outbound" or (field is not None and field.writable and not field.computed)
@@ -51,4 +51,5 @@ def _turned(rule: Rule) -> Rule:
         required=rule.required and own,
         direction="inbound",  # as the compiler sees it: from its source to its target
         match=False,
+        lines=tuple(_turned(line) for line in rule.lines if line.source is not None and line.direction != "inbound"),
     )

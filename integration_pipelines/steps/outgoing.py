@@ -1,13 +1,24 @@
 """What the outbound rules make of ERP records, and which of it is written to the external side."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import array, canonical, frame, rows_json
+from integration_pipelines.canonical import (
+    TEXT,
+    array,
+    canonical,
+    extension,
+    frame,
+    json_text,
+    parse_json,
+    per_unique,
+    rows_json,
+)
 from integration_pipelines.model import Batch, Change, Side, plan_frame
 from integration_pipelines.steps import sides
 from integration_pipelines.steps.base import Bools
@@ -61,13 +72,29 @@ def raw_json(run: Run, raw: pd.DataFrame) -> pa.Array:
     return rows_json(canonical(raw, fields))
 
 
+def filled(value: Any) -> Any:
+    """A JSON value without what is null in it: what is made has nothing to clear."""
+    if isinstance(value, list):
+        return [filled(one) for one in value]
+    if isinstance(value, dict):
+        return {name: inner for name, one in value.items() if (inner := filled(one)) is not None and inner != {}}
+    return value
+
+
+def _filled_text(text: str) -> str:
+    return json_text(filled(parse_json(text)))
+
+
 def created(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     """Plan of records that become new ones over there; with a link_id, their link stands and gets the new id."""
     texts = canonical(batch.records, run.fields)
     nulls = np.column_stack([np.asarray(pc.is_null(array(texts[f.name]))) for f in run.fields])
     send = np.broadcast_to(sendable(run), texts.shape) & ~nulls
-    assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
-    empty = np.column_stack([np.asarray(pc.is_null(array(batch.outgoing[n]))) for n in batch.outgoing.columns])
+    assert run.outward is not None and batch.outgoing is not None  # noqa: S101 - `mapped` was here
+    columns = {rule.rule.target: array(batch.outgoing[rule.rule.target]) for rule in run.outward.rules if rule.lines}
+    new = {name: extension(per_unique(texts, _filled_text, TEXT)) for name, texts in columns.items()}
+    outgoing = batch.outgoing.assign(**new)
+    empty = np.column_stack([np.asarray(pc.is_null(array(outgoing[name]))) for name in outgoing.columns])
     withheld = ~outgoing_cells(run, batch, send) | empty
     planned = plan_frame(
         batch.records.index,
@@ -79,4 +106,4 @@ def created(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
         match_digest=pairs["match_digest"],
         base=pa.array([b"{}"] * len(batch), pa.binary()),
     )
-    return carried(run, batch, planned, send, withheld)
+    return carried(run, replace(batch, outgoing=outgoing), planned, send, withheld)

@@ -13,6 +13,7 @@ from integration_pipelines.steps import external_side, outward_deletes, sides
 from integration_pipelines.steps.external_side import ExternalSide
 from integration_pipelines.steps.merge import Sent, Sides, base_of_agreement, merge_outward
 from integration_pipelines.steps.outgoing import carried, outgoing_cells, raw_json, sendable
+from integration_pipelines.steps.outward_lines import merge_lines_outward
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import ErpSide
 
@@ -59,6 +60,8 @@ def _merged(run: Run, batch: Batch, pairs: pd.DataFrame, there: ExternalSide) ->
         erp_at = sides.erp_instants(run, scope, ErpSide(texts, batch.marks), erp_ids, both)
     state = Sides(there.texts, texts, base, there.said, sides.instants(there.marks), erp_at)
     sent = merge_outward(state, run.policies, sendable(run))
+    lines = merge_lines_outward(run, batch, state, sent, base_of_agreement(state, sent), both, there.raw)
+    batch, sent = lines.batch, lines.sent
     withheld = ~outgoing_cells(run, batch, sent.send)
     planned = plan_frame(
         batch.records.index,
@@ -69,12 +72,12 @@ def _merged(run: Run, batch: Batch, pairs: pd.DataFrame, there: ExternalSide) ->
         erp_id=array(batch.records.index),
         fingerprint=pairs["external_fingerprint"],
         match_digest=pairs["match_digest"],
-        base=base_of_agreement(state, sent).json(),
+        base=lines.base.json(),
         before=raw_json(run, there.raw),
         external_id=pairs["external_id"],
         external_version=there.marks["version"],
     )
-    return _parked(run, carried(run, batch, planned, sent.send, withheld), sent, there)
+    return _parked(run, carried(run, batch, planned, sent.send & ~lines.merged, withheld), sent, there)
 
 
 def _parked(run: Run, batch: Batch, sent: Sent, there: ExternalSide) -> Batch:

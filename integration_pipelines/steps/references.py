@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import array, extension
+from integration_pipelines.canonical import array, extension, json_text, parse_json
 from integration_pipelines.model import Batch, Side
-from integration_pipelines.steps.lines import with_lines
+from integration_pipelines.steps.lines import line_value, put_value, with_lines
 from integration_pipelines.steps.mapping import Reference
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import links
@@ -35,12 +35,38 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
 def external_references(run: Run, scope: Scope, batch: Batch) -> Batch:
     """The same for what goes out: ERP ids in `outgoing` become external ids."""
     for name, reference in (run.outward.references if run.outward else {}).items():
-        if not len(batch) or batch.outgoing is None:
+        out = batch.outgoing
+        if not len(batch) or out is None:
             break
-        known = _known(run, scope, reference, batch.outgoing[name], Side.ERP)
-        outgoing = batch.outgoing.assign(**{name: _exchanged(batch.outgoing[name], known)})
-        batch = _with_parents(replace(batch, outgoing=outgoing), batch.outgoing[name], name, reference, known)
+        if name not in out.columns:
+            batch = _lines_exchanged(run, scope, batch, name, reference)
+            continue
+        known = _known(run, scope, reference, out[name], Side.ERP)
+        outgoing = out.assign(**{name: _exchanged(out[name], known)})
+        batch = _with_parents(replace(batch, outgoing=outgoing), out[name], name, reference, known)
     return batch
+
+
+def _lines_exchanged(run: Run, scope: Scope, batch: Batch, name: str, reference: Reference) -> Batch:
+    """The same inside child lines, where `name` is `lines.item`."""
+    assert batch.outgoing is not None  # noqa: S101 - the caller has looked
+    column, _, path = name.partition(".")
+    documents = [None if text is None else parse_json(text) for text in array(batch.outgoing[column]).to_pylist()]
+    found = [[(line, line_value(line, path)) for line in document or ()] for document in documents]
+    ids = sorted({str(value) for document in found for _, value in document if value is not None})
+    known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, ids, Side.ERP)
+    missing: list[str | None] = [None] * len(found)
+    for at, document in enumerate(found):
+        for line, value in document:
+            if value is not None and value not in known:
+                missing[at] = value
+            elif value is not None:
+                put_value(line, path, known[value])
+    texts = [None if document is None else json_text(document) for document in documents]
+    outgoing = batch.outgoing.assign(**{column: extension(pa.array(texts, pa.string()))})
+    return _with_parents(
+        replace(batch, outgoing=outgoing), pd.Series(extension(pa.array(missing, pa.string()))), name, reference, {}
+    )
 
 
 def _known(run: Run, scope: Scope, reference: Reference, ids: "pd.Series[Any]", side: Side) -> Mapping[str, str]:

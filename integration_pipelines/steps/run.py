@@ -9,10 +9,11 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from connector_resources.contract import Connector, Entity, Field, Lines
+from connector_resources.contract import Connector, Entity, Field, FieldType, Lines
 from connector_resources.erp import Erp
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.model import ConflictStrategy, Side
+from integration_pipelines.steps.mapping import CompiledRule
 from integration_pipelines.steps.mapping import Mapping as FieldMapping
 from integration_pipelines.steps.merge import FieldPolicy
 from integration_pipelines.store.database import Database
@@ -82,6 +83,14 @@ class Run:
                 f"Sync config {self.config.id} is {self.config.direction.value}, and connectors of the type "
                 f"{self.external.type} only read. Make an inbound sync of it."
             )
+        for rule in self.outward.rules if self.outward else ():
+            known = self.lines.get(str(rule.rule.source))
+            unknown = {n for one in rule.lines for n in one.rule.sources} - {one.name for one in known[1]} if known else set()
+            if unknown:
+                raise ConfigurationError(
+                    f"The mapping's lines '{rule.rule.source}' send {', '.join(sorted(unknown))}, which no inbound rule sets: "
+                    "both sides' lines are compared by the fields that come in. Add an inbound rule for it."
+                )
         for name, (lines, fields) in self.lines.items():
             if lines.key and lines.key not in {one.name for one in fields}:
                 raise ConfigurationError(
@@ -106,6 +115,7 @@ class Run:
         names += [self.target.active] if self.target.active else []
         names += self.outward.source_fields if self.outward else ()
         lines = {field.name: field for field in self.mapping.fields}
+        lines |= {name: Field(name, FieldType.JSON) for name in self.lines if name not in lines}
         return tuple(field for name in dict.fromkeys(names) if (field := lines.get(name) or self.target.field(name)))
 
     @cached_property
@@ -122,13 +132,24 @@ class Run:
 
     @cached_property
     def lines(self) -> Mapping[str, tuple[Lines, tuple[Field, ...]]]:
-        """The target's child lines that the mapping fills: name → (description, the lines' fields that rules set)."""
+        """The target's child lines that rules set or send: name → (description, the lines' fields that they set or read)."""
         described = {lines.name: lines for lines in self.target.lines}
-        return {
+        sent = {
+            name: (described[name], self._read_of(rule, described[name].key))
+            for rule in (self.outward.rules if self.outward else ())
+            if (name := str(rule.rule.source)) in described and rule.line
+        }
+        return sent | {
             rule.rule.target: (described[rule.rule.target], tuple(one.field for one in rule.lines if one.field))
             for rule in self.mapping.rules
             if rule.rule.target in described
         }
+
+    @staticmethod
+    def _read_of(rule: CompiledRule, key: str | None) -> tuple[Field, ...]:
+        """The fields of the ERP's lines that an outbound rule reads, and their key."""
+        names = dict.fromkeys([*([key] if key else []), *(name for one in rule.lines for name in one.rule.sources)])
+        return tuple(field for name in names if rule.line and (field := rule.line.field(name)))
 
     @property
     def asked(self) -> Sequence[str]:

@@ -9,7 +9,14 @@ from typing import Self
 import sqlalchemy as sa
 
 from connector_resources.catalogue import CatalogueEntity, load_catalogue
-from connector_resources.erp_schema import applied_intents, every_column, log_tables, log_triggers, reference_schema
+from connector_resources.erp_schema import (
+    applied_intents,
+    every_column,
+    log_tables,
+    log_triggers,
+    parents_of,
+    reference_schema,
+)
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database, engine, explained
@@ -115,7 +122,7 @@ def _user_erp(catalogue: Mapping[str, CatalogueEntity]) -> Iterator[str]:
     yield from applied_intents(APART)
     for entity in catalogue.values():
         yield every_column(entity)  # a trigger that names a column which is not there would stop the user's own writes
-        yield from log_triggers(entity, APART, tenants=False)
+        yield from log_triggers(entity, APART, tenants=False, parents=parents_of(entity, catalogue))
 
 
 def prepare_dagster_home(installation: Installation) -> Path:

@@ -92,6 +92,36 @@ def test_changed_at_tells_the_last_write_of_each_field(erp: Erp, customer: str) 
     assert set(found["actor"]) == {"postgres"}
 
 
+def test_what_happens_to_a_line_is_an_update_of_its_document(database: Database, tenant: UUID, customer: str) -> None:
+    with database.tenant(tenant) as scope:
+        scope.run(
+            """INSERT INTO erp.sales_order (order_number, customer_id, order_date, status, currency_code)
+               SELECT n, CAST(:id AS uuid), '2026-01-01', 'draft', 'EUR' FROM unnest(ARRAY['1', '2']) n""",
+            id=customer,
+        )
+        scope.run(
+            "INSERT INTO erp.sales_order_line (sales_order_id, line_number, quantity) SELECT id, 1, 1 FROM erp.sales_order"
+        )
+
+    def told() -> list[tuple[str, str, list[str]]]:
+        with database.tenant(tenant) as scope:
+            rows = scope.rows(
+                """SELECT o.order_number, l.action, l.fields FROM erp.change_log l JOIN erp.sales_order o
+                   ON o.id::text = l.record_id WHERE l.entity = 'sales_order'
+                   AND l.txid = (SELECT max(txid) FROM erp.change_log) ORDER BY l.id"""
+            )
+        return [(row["order_number"], row["action"], row["fields"]) for row in rows]
+
+    assert sorted(told())[1::2] == [("1", "update", ["lines"]), ("2", "update", ["lines"])]
+    for change in ("UPDATE erp.sales_order_line SET quantity = 2 {}", "DELETE FROM erp.sales_order_line {}"):
+        with database.tenant(tenant) as scope:
+            scope.run(change.format("WHERE sales_order_id = (SELECT id FROM erp.sales_order WHERE order_number = '2')"))
+        assert told() == [("2", "update", ["lines"])]
+    with database.tenant(tenant) as scope:
+        scope.run("UPDATE erp.sales_order_line SET quantity = quantity")
+        assert scope.run("SELECT max(txid) < pg_current_xact_id()::text::bigint FROM erp.change_log").scalar() is True
+
+
 def test_a_deletion_is_told_without_a_field(erp: Erp, customer: str) -> None:
     write(erp, "customer", ("delete", customer, None, {}))
     found = erp.changed_at(erp.describe("customer"), [customer])

@@ -1,6 +1,7 @@
 """The made-up shop, by REST, GraphQL and SOAP, in both directions: connectors that consist of a manifest."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import resources
 from typing import Any
 from uuid import UUID
@@ -44,13 +45,23 @@ class Store:
                 credentials=shop.credentials,
                 user=tenants.first_user(scope),
             )
+            self.connector_id = row.id
+        self.sync = self.add(text, "Customers")
+
+    def add(self, text: str, name: str) -> syncs.SyncConfig:
+        with self.database.tenant(self.tenant) as scope:
             mapping = store_mapping(scope, text, "test.yaml", "test")
-            self.sync = syncs.create(
-                scope, connector_id=row.id, name="Customers", mapping_id=mapping.id, direction="bidirectional", actor="test"
+            return syncs.create(
+                scope,
+                connector_id=self.connector_id,
+                name=name,
+                mapping_id=mapping.id,
+                direction="bidirectional",
+                actor="test",
             )
 
-    def run(self) -> Finished:
-        return run_now(self.instance, self.sync.id)
+    def run(self, sync: syncs.SyncConfig | None = None) -> Finished:
+        return run_now(self.instance, (sync or self.sync).id)
 
     def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         with self.database.tenant(self.tenant) as scope:
@@ -89,4 +100,34 @@ def test_the_shops_customers_are_kept_in_step(
     assert (made["name"], made["phone"]) == ("Made in the ERP", "00420")
     assert sum(one.get("phone") == "0099" for one in shop.state.records["customers"].values()) == 1
     assert store.run().success
+    assert store.last()["records_succeeded"] == 0
+
+
+def test_orders_travel_with_their_lines_in_both_directions(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, shop: ShopSandbox
+) -> None:
+    assert settings.home
+    store = Store(database, instance, shop, "rest")
+    orders = store.add((resources.files("mappings") / "sandbox" / "order-sales_order.yaml").read_text("utf-8"), "Orders")
+    assert store.run().success
+    assert store.run(orders).success
+    assert (store.last()["sync_status"], store.last()["records_succeeded"]) == ("completed", len(shop.state.records["orders"]))
+    of = "WHERE sales_order_id = (SELECT id FROM erp.sales_order WHERE order_number = '000003')"
+    store.change(f"UPDATE erp.sales_order_line SET quantity = 77 {of} AND line_number = 1")
+    store.change(f"DELETE FROM erp.sales_order_line {of} AND line_number = 2")
+    store.change(
+        """INSERT INTO erp.sales_order (order_number, customer_id, order_date, currency_code, status)
+           SELECT 'E-1', customer_id, order_date, 'EUR', 'draft' FROM erp.sales_order WHERE order_number = '000003'"""
+    )
+    store.change(
+        """INSERT INTO erp.sales_order_line (sales_order_id, line_number, quantity, unit_price)
+           SELECT id, 12, 3, 9.99 FROM erp.sales_order WHERE order_number = 'E-1'"""
+    )
+    assert store.run(orders).success
+    assert (store.last()["sync_status"], store.last()["records_succeeded"]) == ("completed", 2)
+    found = {one["number"]: one for one in shop.state.records["orders"].values() if not one["deleted"]}
+    assert [(line["sku"], line["quantity"]) for line in found["000003"]["lines"]][1] == ("0001", 77)
+    assert len(found["000003"]["lines"]) == 2
+    assert [dict(line) for line in found["E-1"]["lines"]] == [{"sku": "0012", "quantity": 3, "price": Decimal("9.99")}]
+    assert store.run(orders).success
     assert store.last()["records_succeeded"] == 0

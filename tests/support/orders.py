@@ -44,13 +44,25 @@ def line(no: int, text: str, qty: str = "1", **more: Any) -> dict[str, Any]:
     return {"no": no, "text": text, "qty": qty, **more}
 
 
+OUTWARD = """
+  - source: Lines
+    target: lines
+    direction: outbound
+    lines:
+      - {source: no, target: line_number}
+      - {source: text, target: description}
+      - {source: qty, target: quantity, transforms: [to_text]}
+      - {source: item.id, target: item_id, reference: {entity: item, external: Thing}}
+"""
+
+
 class Orders:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, mapping: str = MAPPING, **sync: Any) -> None:
         self.clients = world
         self.book = world.book
         self.book.notes["Order"] = {}
         self.book.described["Order"] = ORDER
-        self.world = world.second_sync(MAPPING)
+        self.world = world.second_sync(mapping, **sync)
         self.book.write_note("Client", "C1", Name="Ada Ltd", Number="001")
         world.sync()
 
