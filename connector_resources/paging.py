@@ -139,8 +139,8 @@ class Offset:
             self.known.update(ids)
             return Next({"offset": self.offset})
         fresh = [id_ for id_ in ids if id_ not in self.known]
-        if not fresh and not self.back and self.offset > self.start and len(ids) > self.overlap:
-            raise _endless()
+        if not fresh and not self.back and self.offset > self.start and len(ids) > max(self.overlap, 1):
+            raise _endless()  # one record alone may have moved to the end meanwhile
         if not fresh and not self.back:
             return None
         self.back = 0

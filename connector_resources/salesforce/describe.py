@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connector_resources.contract import Entity, Field, FieldType
+from connector_resources.contract import Entity, Field, FieldType, Lines
 from connector_resources.errors import ConfigurationError, ContractError
 
 _KEY = 36  # characters: where no field is mapped to the key, the write's intent stands in it
@@ -38,9 +38,14 @@ _IMPERSONAL = re.compile(
 )
 
 
+_NO_LINES = ("Feed", "History", "Share", "ChangeEvent", "Link", "Relation")  # what an org keeps beside its records
+
+
 @dataclass(frozen=True)
 class Description:
-    """`parents`: relationship → entities that it may lead to (Owner → Group, User). `keys`: unique external id fields."""
+    """`parents`: relationship → entities that it may lead to (Owner → Group, User). `keys`: unique external id fields.
+
+    The entity's `lines` are the children that go when it goes: Order.OrderItems, Opportunity.OpportunityLineItems."""
 
     entity: Entity
     parents: Mapping[str, tuple[str, ...]]
@@ -61,7 +66,12 @@ def description(answer: Any) -> Description:
         keys = frozenset(field["name"] for field in raw if field.get("externalId") and field.get("unique"))
         modified = next((name for name in ("SystemModstamp", "LastModifiedDate", "CreatedDate") if name in names), None)
         active = next((f.name for f in fields if f.name == "IsActive" and f.type is FieldType.BOOLEAN and f.writable), None)
-        entity = Entity(answer["name"], fields, "Id", answer.get("label") or "", modified, active)
+        lines = tuple(
+            Lines(one["relationshipName"], one["childSObject"], one["field"])
+            for one in answer.get("childRelationships") or ()
+            if one.get("cascadeDelete") and one.get("relationshipName") and not one["childSObject"].endswith(_NO_LINES)
+        )
+        entity = Entity(answer["name"], fields, "Id", answer.get("label") or "", modified, active, lines=lines)
     except (KeyError, TypeError, AttributeError):
         raise ContractError("Salesforce described an entity in a form that the connector does not know.") from None
     return Description(entity, parents, keys)

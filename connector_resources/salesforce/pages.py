@@ -5,7 +5,8 @@ pages of JSON without a Python object for each record; where it finds something 
 what is wrong.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from connector_resources.errors import ContractError
 from connector_resources.frames import arrow_type, page
 from connector_resources.http import Answer
 from connector_resources.salesforce import soql
+from connector_resources.salesforce.lines import STAMP, Lines
+from connector_resources.salesforce.lines import columns as lines_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,11 +32,13 @@ _BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its lon
 
 @dataclass(frozen=True)
 class Plan:
-    """What a read asks for: each path with its field, and the paths of the marks that the entity has."""
+    """What a read asks for: each path with its field, the paths of the marks that the entity has, and of child lines by their
+    relationship the paths within a line."""
 
     entity: Entity
     fields: Mapping[str, Field]
     marks: tuple[str, ...]
+    lines: Lines = dataclasses.field(default_factory=dict)
 
     @property
     def paths(self) -> list[str]:
@@ -41,7 +46,8 @@ class Plan:
 
     def query(self, where: str = "", ordered: bool = True) -> str:
         order = [name for name in (self.entity.modified, self.entity.key) if name] if ordered else []
-        return soql.select(self.entity.name, self.paths, where, order)
+        inner = {name: list(dict.fromkeys(["Id", STAMP, *fields])) for name, fields in self.lines.items()}
+        return soql.select(self.entity.name, self.paths, where, order, inner)
 
     def field(self, path: str) -> Field | None:
         return self.fields.get(path) or self.entity.field(path)
@@ -56,9 +62,10 @@ class Fetched:
     total: int
 
 
-def from_json(plan: Plan, answer: Answer) -> Fetched:
-    """The page that a query answers. Raises ContractError naming what is wrong with it."""
-    found = quick(plan, answer.content)
+def from_json(plan: Plan, answer: Answer, more: "Callable[[str], Answer] | None" = None) -> Fetched:
+    """The page that a query answers; `more` fetches what a document has of lines beyond the first ones. Raises ContractError
+    naming what is wrong with it."""
+    found = None if plan.lines else quick(plan, answer.content)
     if found is not None:
         return found
     body = answer.json()
@@ -66,6 +73,8 @@ def from_json(plan: Plan, answer: Answer) -> Fetched:
     if not isinstance(records, list):
         raise ContractError("Salesforce answered a query without a list of records.")
     columns = {path: _values(plan.entity.name, path, records) for path in plan.paths}
+    if plan.lines and more:
+        columns |= lines_of(plan.entity, plan.lines, records, more)
     return _fetched(_page(plan, columns), body)
 
 
@@ -121,7 +130,8 @@ def _page(plan: Plan, columns: Mapping[str, Any]) -> Page:
     modified = mark(entity.modified)
     return page(
         ids if ids is not None else empty,
-        {path: (arrow_type(field), _typed(entity.name, path, field, columns[path])) for path, field in plan.fields.items()},
+        {path: (arrow_type(field), _typed(entity.name, path, field, columns[path])) for path, field in plan.fields.items()}
+        | {name: (pa.string(), columns[name]) for name in plan.lines},
         version=unknown if stamps is None else stamps if isinstance(stamps, pa.Array) else pa.array(stamps, pa.string()),
         modified=unknown.cast(pa.timestamp("us", "UTC")) if modified is None else modified,
         deleted=mark(DELETED),

@@ -13,6 +13,7 @@ from connector_resources.contract import Entity, Field, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
 from connector_resources.http import Answer
 from connector_resources.lined_yaml import suggestion
+from connector_resources.salesforce import lines as lines_of
 from connector_resources.salesforce import pages, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
@@ -36,9 +37,18 @@ class Reader:
 
     def plan(self, entity: Entity, fields: Sequence[str]) -> Plan:
         """Raises ConfigurationError naming a field that is not there."""
-        found = {path: self._field(entity, path) for path in fields}
+        described = {one.name: one for one in entity.lines}
+        lines: dict[str, dict[str, Field]] = {}
+        found = {}
+        for path in fields:
+            name, _, inner = path.partition(".")
+            if name in described and inner:
+                child = self.describe(described[name].entity).entity
+                lines.setdefault(name, {})[inner] = self._field(child, inner)
+            else:
+                found[path] = self._field(entity, path)
         marks = tuple(name for name in (entity.modified, pages.DELETED, pages.MASTER) if name and entity.field(name))
-        return Plan(entity, found, marks)
+        return Plan(entity, found, marks, lines)
 
     def window(self, plan: Plan, window: Window, first: First | None = None) -> Iterator[Page]:
         """Pages in ascending order of modification. An expired cursor is replaced by a fresh query from the last instant at
@@ -62,12 +72,32 @@ class Reader:
                     ) from None
                 since = seen
 
+    def documents(self, plan: Plan, window: Window) -> Iterator[Page]:
+        """As `window`, then the documents that have not come yet and whose lines have changed or were deleted since: a line
+        may change without a trace in its document."""
+        seen: set[str] = set()
+        for page in self.window(plan, window):
+            seen.update(page.records.index)
+            yield page
+        latest: dict[str, str] = {}
+        since = cast("datetime", window.since)
+        for lines in (one for one in plan.entity.lines if one.name in plan.lines):
+            child = self.describe(lines.entity).entity
+            asked = self.plan(child, [lines.parent])
+            for page, _ in self._pages(asked, "queryAll", asked.query(soql.at_least(lines_of.STAMP, since))):
+                parents = page.records[lines.parent].to_list()
+                for parent, stamp in zip(parents, page.marks["version"].to_list(), strict=True):
+                    if parent not in seen:
+                        latest[parent] = max(latest.get(parent, ""), stamp)
+        for page in self.ids(plan, list(latest)) if latest else ():
+            yield lines_of.stamped(page, latest)
+
     def everything(self, plan: Plan, window: Window, jobs: Jobs, above: int) -> Iterator[Page]:
         """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
         read them page by page; else, and where the Bulk API does not read them, as `window` does."""
         answer = self.api.answer(_resource(window), {"q": plan.query()})
-        first = pages.from_json(plan, answer), _date(answer)
-        if self.api.at_least(SINCE) and self._many(first[0], above):
+        first = pages.from_json(plan, answer, self.api.answer), _date(answer)
+        if not plan.lines and self.api.at_least(SINCE) and self._many(first[0], above):
             try:
                 for content in jobs.query(plan.query(ordered=False), window.deleted):
                     yield pages.from_csv(plan, content)
@@ -101,7 +131,7 @@ class Reader:
         """Each page, and when the query began by Salesforce's own clock. `first`: what the query answered, if it was sent."""
         if first is None:
             answer = self.api.answer(resource, {"q": query})
-            first = pages.from_json(plan, answer), _date(answer)
+            first = pages.from_json(plan, answer, self.api.answer), _date(answer)
         found, started = first
         while True:
             yield found.page, started
@@ -110,7 +140,7 @@ class Reader:
             if not found.more.startswith("/services/data/"):
                 raise ContractError("Salesforce names a next page that is not one of its API.")
             answer = self.api.answer(found.more)
-            found = pages.from_json(plan, answer)
+            found = pages.from_json(plan, answer, self.api.answer)
 
     def _field(self, entity: Entity, path: str) -> Field:
         first, point, rest = path.partition(".")

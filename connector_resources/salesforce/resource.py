@@ -105,7 +105,7 @@ class Salesforce(Connector):
         plan = self._reader.plan(entity, fields)
         if window.since is None:
             return self._reader.everything(plan, window, self._jobs, self._limits["bulk_read_above"])
-        return self._reader.window(plan, window)
+        return self._reader.documents(plan, window) if plan.lines else self._reader.window(plan, window)
 
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
         """Deleted records come too, marked as such. Ids have 15 or 18 characters, and 18 in the pages."""

@@ -1,14 +1,16 @@
 """SOQL texts. The one place where names and values become part of a query ("SOQL SELECT Syntax", SOQL and SOSL Reference)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from urllib.parse import quote_plus
 
 from connector_resources.errors import ConfigurationError
 
 LONGEST_URL = 8_000  # characters; proxies on the way take no more, Salesforce itself 16,384 bytes
 _LONGEST_QUERY = 16_000
+_NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*", re.ASCII)
 _ID = re.compile(r"[0-9A-Za-z]{15}(?:[0-9A-Za-z]{3})?", re.ASCII)
 _ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\b": r"\b", "\f": r"\f"})
@@ -29,9 +31,14 @@ def literal(value: str | datetime) -> str:
     return f"'{value.translate(_ESCAPES)}'"
 
 
-def select(entity: str, paths: Sequence[str], where: str = "", order: Sequence[str] = ()) -> str:
-    """`where` is a condition made of `at_least`, `equal` or `one_of`. Raises ConfigurationError where it gets too long."""
-    text = f"SELECT {','.join(map(name, paths))} FROM {name(entity)}"  # noqa: S608 - names only, checked
+def select(
+    entity: str, paths: Sequence[str], where: str = "", order: Sequence[str] = (), lines: Mapping[str, Sequence[str]] = _NONE
+) -> str:
+    """`where` is a condition made of `at_least`, `equal` or `one_of`; `lines`: child relationship → paths. Raises
+    ConfigurationError where it gets too long."""
+    alive = "WHERE IsDeleted = FALSE"  # queryAll would show children that were deleted
+    children = [f"(SELECT {','.join(map(name, inner))} FROM {name(one)} {alive})" for one, inner in lines.items()]  # noqa: S608
+    text = f"SELECT {','.join([*map(name, paths), *children])} FROM {name(entity)}"  # noqa: S608 - names only, checked
     text += f" WHERE {where}" if where else ""
     text += f" ORDER BY {','.join(f'{name(path)} ASC' for path in order)}" if order else ""
     if len(quote_plus(text)) > _LONGEST_QUERY:

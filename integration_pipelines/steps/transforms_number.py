@@ -1,5 +1,6 @@
 """Transforms of numbers and money. Decimal throughout, never a float."""
 
+import string
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -32,6 +33,9 @@ _ARROW_MODE = {
 }
 _PYTHON_MODE = {"half_even": "ROUND_HALF_EVEN", "half_up": "ROUND_HALF_UP", "up": "ROUND_UP", "down": "ROUND_DOWN"}
 
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_LONGEST_BASE62 = 10  # 62 ** 10 is less than 2 ** 63
+
 # ISO 4217, list one: the currencies whose minor unit is not two decimals.
 _MINOR_UNITS = {
     0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
@@ -61,6 +65,21 @@ def to_integer(values: pa.Array, _: Scope) -> pa.Array:
     if pa.types.is_string(values.type):
         values = pc.utf8_trim_whitespace(values)
     return fit(values, pa.int64())
+
+
+@transform(STRING, gives=WHOLE, reason="is not a number of at most ten digits and letters")
+def base62(values: pa.Array, _: Scope) -> pa.Array:
+    """The number that a text of digits, capitals and small letters stands for, as in the ids of Salesforce's records."""
+    return per_unique(values, guarded(_from_base62), pa.int64())
+
+
+def _from_base62(text: str) -> int:
+    if not 0 < len(text) <= _LONGEST_BASE62:
+        raise ValueError
+    number = 0
+    for letter in text:
+        number = number * 62 + _BASE62.index(letter)
+    return number
 
 
 @transform(STRING, WHOLE, NUMBER, gives=NUMBER, reason="is not a number written with these separators")
@@ -174,4 +193,4 @@ def _negatable(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(values, -(2**63)), pa.scalar(None, pa.int64()), values)
 
 
-NUMBERS = (to_integer, to_decimal, parse_money, round_, money, multiply, divide, abs_, negate)
+NUMBERS = (to_integer, base62, to_decimal, parse_money, round_, money, multiply, divide, abs_, negate)

@@ -19,6 +19,12 @@ STAMP = (CREATE_KEY, f"{NO_KEY}      stamp: stamp\n")
 PROBE = ("    update:\n", '    probe: {path: /rest/customers, params: {stamp: "{intent}"}, records: items}\n    update:\n')
 UPDATE_KEY = 'headers: {Idempotency-Key: "{intent}", If-Match: "{version}"}\n      body'
 UPDATE_PLAIN = (UPDATE_KEY, 'headers: {If-Match: "{version}"}\n      body')
+ORDER_WRITES = """\
+    create: {method: POST, path: /rest/orders, headers: {Idempotency-Key: "{intent}"}, body: "{record}", id: id, version: etag}
+    update:  # the lines of an order as a whole
+      {method: PATCH, path: "/rest/orders/{id}", headers: {Idempotency-Key: "{intent}", If-Match: "{version}"},
+      body: "{record}", version: etag}
+"""
 UPSERT_CALL = '{method: PUT, path: "/rest/customers/by-reference/{key}", body: "{record}", id: id, version: etag}'
 UPSERT = ("    update:\n", f"    upsert: {UPSERT_CALL}\n    update:\n")
 DELETE_KEY = (
@@ -153,7 +159,7 @@ def test_a_phone_that_is_set_to_a_then_b_then_a_arrives_as_a(visit: Visit, shop:
 
 
 def test_without_a_key_a_lost_create_is_sent_once_and_found_by_its_stamp(visit: Visit, shop: ShopSandbox) -> None:
-    connector, count = visit("sandbox-rest", STAMP, PROBE), len(shop.state.records["customers"])
+    connector, count = visit("sandbox-rest", STAMP, PROBE, (ORDER_WRITES, "")), len(shop.state.records["customers"])
     assert type(connector).capabilities.idempotency == "probe_field"
     arrived, lost = create(code="8"), create(code="9")
     shop.faults.add("lose", method="POST")
@@ -293,8 +299,8 @@ def test_what_cannot_be_written_at_all_is_said_before_anything_is_sent(visit: Vi
     with pytest.raises(ConfigurationError, match=r"does not let customer\.city be written"):
         written(connector, create(code="1"), create(city="Ulm"))
     orders = connector.describe("order")
-    with pytest.raises(ConfigurationError, match="describes no create of order"):
-        connector.write(orders, changes(orders, {"action": "create", "values": {"number": "1"}}))
+    with pytest.raises(ConfigurationError, match="describes no delete of order"):
+        connector.write(orders, changes(orders, {"action": "delete", "id": "1", "values": {}}))
     assert shop.requests == []
 
 

@@ -91,6 +91,13 @@ def test_joining_fields_leaves_nulls_out() -> None:
     [
         ("to_integer", " +042 ", 42),
         ("to_integer", "4.0", FAILS),
+        ("base62", "10", 62),
+        ("base62", "zz", 3843),
+        ("base62", "0000000a9", 2241),
+        ("base62", "zzzzzzzzzz", 62**10 - 1),
+        ("base62", "zzzzzzzzzzz", FAILS),
+        ("base62", "", FAILS),
+        ("base62", "a-b", FAILS),
         ("to_integer", "9223372036854775808", FAILS),
         ("to_integer", "9" * 5000, FAILS),
         ("to_integer", Decimal("4.00"), 4),

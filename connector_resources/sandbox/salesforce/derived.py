@@ -40,6 +40,26 @@ def _check_price(org: Org, new: Record) -> None:
         raise Refusal(400, "STANDARD_PRICE_NOT_DEFINED", message, [])
 
 
+def _number(org: Org) -> str:
+    return f"{len(org.records['OrderItem']) + 1:010d}"
+
+
+_TOTALS = {"OpportunityLineItem": ("Opportunity", "Amount"), "OrderItem": ("Order", "TotalAmount")}
+
+
+def roll_up(org: Org, kind: SObjectType, line: Record) -> None:
+    """What a document's lines come to, in the document. One whose total stays is not touched, whatever else its line says."""
+    if kind.name not in _TOTALS:
+        return
+    parent, field = _TOTALS[kind.name]
+    id_ = line[f"{parent}Id"]
+    lines = [one for one in org.records[kind.name].values() if one[f"{parent}Id"] == id_ and not one.get("IsDeleted")]
+    total = round(sum(one.get("TotalPrice", 0) for one in lines), 2)
+    document = org.records[parent][id_]
+    if lines and not document.get("IsDeleted") and document.get(field) != total:
+        org.update(parent, {id_: {field: total}})
+
+
 def values(org: Org, kind: SObjectType, record: Record) -> dict[str, Any]:
     """The fields that follow from the record's other ones."""
     match kind.name:
@@ -56,5 +76,10 @@ def values(org: Org, kind: SObjectType, record: Record) -> dict[str, Any]:
         case "OpportunityLineItem" | "OrderItem":
             product = org.records["PricebookEntry"][record["PricebookEntryId"]]["Product2Id"]
             total = round(record["Quantity"] * record.get("UnitPrice", 0), 2)
-            return {"Product2Id": product, "TotalPrice": total}
+            numbered = (
+                {}
+                if kind.name == "OpportunityLineItem"
+                else {"OrderItemNumber": record.get("OrderItemNumber") or _number(org)}
+            )
+            return {"Product2Id": product, "TotalPrice": total} | numbered
     return {}

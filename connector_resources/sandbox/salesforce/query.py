@@ -5,8 +5,11 @@ was deleted in between is still shown).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+
+from lark import Token
 
 from connector_resources.sandbox.salesforce.conditions import Conditions, comparing
 from connector_resources.sandbox.salesforce.org import Cursor, Org
@@ -17,6 +20,7 @@ from connector_resources.sandbox.salesforce.schema import SObjectType
 from connector_resources.sandbox.salesforce.soql import Query, Selected, parse, refusal
 
 Render = Callable[[Record], dict[str, Any]]
+CHILDREN_AT_ONCE = 200
 
 
 def first_page(org: Org, base: str, text: str, deleted: bool, batch: int) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def first_page(org: Org, base: str, text: str, deleted: bool, batch: int) -> dic
         query = parse(text)
         search = _Search(org, query, deleted)
         records = search.records()
-        if any(item.function not in (None, "FIELDS") for item in query.items):
+        if any(item.function not in (None, "FIELDS", "CHILDREN") for item in query.items):
             return search.aggregated(records)
         render = search.render(base)
         table = org.records[search.kind.name]
@@ -141,6 +145,8 @@ class _Search:
         """What the select list leads to, FIELDS() spelled out."""
         found: list[tuple[Selected, Place | None]] = []
         for item in self.query.items:
+            if item.children is not None:
+                continue
             if item.function == "FIELDS":
                 found += [(item, Place((), self.kind, field)) for field in self._group(item)]
             else:
@@ -161,8 +167,12 @@ class _Search:
         return [field for field in fields if word == "ALL" or field.name.endswith("__c") is (word == "CUSTOM")]
 
     def render(self, base: str) -> Render:
-        """Record → what a page shows of it, parents as nested records."""
-        return renderer(self.org, self.kind, [place for _, place in self.places() if place], base)
+        """Record → what a page shows of it, parents as nested records, children as answers within the answer."""
+        plain = renderer(self.org, self.kind, [place for _, place in self.places() if place], base)
+        children = [
+            Children(self.org, self.kind, item.children, self.deleted, base) for item in self.query.items if item.children
+        ]
+        return lambda record: plain(record) | {one.relationship: one.of(record) for one in children}
 
     def aggregated(self, records: Iterable[Record]) -> dict[str, Any]:
         """The answer of count(), which is a number alone, and of other aggregates, which is one row."""
@@ -207,6 +217,40 @@ def _aggregate(function: str, values: list[Any]) -> Any:
         case "SUM":
             return sum(values) if values else None
     return sum(values) / len(values) if values else None
+
+
+class Children:
+    """A query within the select list ("Relationship Queries", SOQL and SOSL Reference): its FROM names a relationship."""
+
+    def __init__(self, org: Org, parent: SObjectType, query: Query, deleted: bool, base: str) -> None:
+        child = next((one for one in parent.children if one.relationship.lower() == query.sobject.lower()), None)
+        if child is None:
+            message = (
+                f"Didn't understand relationship '{query.sobject}' in FROM part of query call. If you are attempting to use a "
+                "custom relationship, be sure to append the '__r' after the custom relationship name. Please reference your "
+                "WSDL or the describe call for the appropriate names."
+            )
+            raise refusal(query.text, query.sobject.start_pos or 0, "INVALID_TYPE", message)
+        if any(item.children for item in query.items):
+            raise Refusal(400, "MALFORMED_QUERY", "SOQL queries within a query within a query are not supported here")
+        self.org, self.base, self.relationship, self.field = org, base, child.relationship, child.field
+        self.search = _Search(org, replace(query, sobject=Token("NAME", child.sobject)), deleted)
+        self.show = self.search.render(base)
+
+    def of(self, record: Record) -> dict[str, Any] | None:
+        """None where there are no children; the first ones, and where to go on, where there are many."""
+        table = self.org.records[self.search.kind.name]
+        found = [one["Id"] for one in self.search.records() if one.get(self.field) == record["Id"]]
+        if not found:
+            return None
+
+        def page(ids: Sequence[str]) -> list[dict[str, Any]]:
+            return [self.show(table[id_]) for id_ in ids if id_ in table]
+
+        if len(found) <= CHILDREN_AT_ONCE:
+            return {"totalSize": len(found), "done": True, "records": page(found)}
+        cursor = Cursor(found, page, CHILDREN_AT_ONCE, self.org.now())
+        return _page(cursor, self.base, self.org.keep_cursor(cursor), 0)
 
 
 def renderer(org: Org, kind: SObjectType, places: Sequence[Place], base: str, depth: int = 0) -> Render:

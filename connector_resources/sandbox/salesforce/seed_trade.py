@@ -106,11 +106,14 @@ class Trade:
         }
 
     def _lines(self, parent: str, prefix: str) -> Iterator[dict[str, Any]]:
+        made = 0
         for number in range(1, len(self.accounts) + 1):
             for product in self.chance.sample(range(1, len(_PRODUCTS) + 1), k=2):
                 quantity, price = float(self.chance.randrange(1, 20)), _PRODUCTS[product - 1][3]
+                made += 1
                 yield {
                     parent: record_id(prefix, number),
+                    **({"OrderItemNumber": f"{made:010d}"} if parent == "OrderId" else {}),
                     "PricebookEntryId": record_id("01u", product),
                     "Product2Id": record_id("01t", product),
                     "Quantity": quantity,

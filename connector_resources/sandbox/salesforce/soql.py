@@ -52,11 +52,12 @@ Condition: TypeAlias = Comparison | Membership | Negation | Junction
 
 @dataclass(frozen=True)
 class Selected:
-    """An item of the select list: a field's path, FIELDS(path), or function(path)."""
+    """An item of the select list: a field's path, FIELDS(path), function(path), or a query over children (`children`)."""
 
     path: Token | None
     function: str | None = None
     alias: str | None = None
+    children: "Query | None" = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,9 @@ class _Builder(Transformer[Token, Any]):
         empty = re.match(r"\s*\(\s*\)", self.text[function.end_pos or 0 :]) is not None
         path = None if empty or not names else names.pop(0)
         return Selected(path, function.upper(), str(names[0]) if names else None)
+
+    def children(self, parts: list[Query]) -> Selected:
+        return Selected(None, "CHILDREN", children=parts[0])
 
     def sort(self, parts: list[Token]) -> Sort:
         words = " ".join(parts[1:]).upper().split()

@@ -37,7 +37,9 @@ def create(org: Org, kind: SObjectType, body: Mapping[str, Any]) -> str:
         if missing:
             raise Refusal(400, "REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
         derived.check(org, kind, values)
-        return org.insert(kind.name, [values | derived.values(org, kind, values)])[0]
+        made = org.insert(kind.name, [values | derived.values(org, kind, values)])[0]
+        derived.roll_up(org, kind, org.records[kind.name][made])
+        return made
 
 
 def update(org: Org, kind: SObjectType, id_: str, body: Mapping[str, Any]) -> None:
@@ -49,6 +51,7 @@ def update(org: Org, kind: SObjectType, id_: str, body: Mapping[str, Any]) -> No
         _admit(org, kind, record, record | values)
         changed = values | derived.values(org, kind, {name: v for name, v in (record | values).items() if v is not None})
         org.update(kind.name, {record["Id"]: changed})
+        derived.roll_up(org, kind, record)
 
 
 def delete(org: Org, kind: SObjectType, id_: str) -> None:
@@ -58,6 +61,7 @@ def delete(org: Org, kind: SObjectType, id_: str) -> None:
         record = live(org, kind, id_)
         _admit(org, kind, record, record)
         org.delete(kind.name, [record["Id"]])
+        derived.roll_up(org, kind, record)
 
 
 def upsert(org: Org, kind: SObjectType, field_name: str, value: str, body: Mapping[str, Any]) -> tuple[str, bool]:
