@@ -24,14 +24,13 @@ def lines_named(stored: CatalogueEntity, name: str) -> Lines | None:
 
 
 def version(stored: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity]) -> str:
-    """SQL for the version token of a record `t`: it changes with the record and with each of its lines."""
+    """SQL for the version token of a record `t`: it changes with the record and with each of its lines, however many."""
     parts = ["t.xmin::text"]
     for lines in stored.entity.lines:
         child = catalogue[lines.entity]
-        parts.append(
-            f"coalesce((SELECT '/' || string_agg(c.xmin::text, ',' ORDER BY c.xmin::text::bigint) FROM {table_name(child)} c "
-            f"WHERE {_of_parent(stored, child, lines)}), '')"
-        )
+        every = "md5(string_agg(c.xmin::text, ',' ORDER BY c.xmin::text::bigint))"
+        found = f"SELECT '/' || {every} FROM {table_name(child)} c WHERE {_of_parent(stored, child, lines)}"
+        parts.append(f"coalesce(({found}), '')")
     return " || ".join(parts)
 
 

@@ -58,10 +58,17 @@ class Trade:
             ),
         )
         yield "PricebookEntry", self._prices()
-        yield "Opportunity", (self._opportunity(number, account) for number, account in enumerate(self.accounts, 1))
-        yield "OpportunityLineItem", self._lines("OpportunityId", "006")
-        yield "Order", (self._order(number, account) for number, account in enumerate(self.accounts, 1))
-        yield "OrderItem", self._lines("OrderId", "801")
+        for name, total, lines_name, field, prefix, made in (
+            ("Opportunity", "Amount", "OpportunityLineItem", "OpportunityId", "006", self._opportunity),
+            ("Order", "TotalAmount", "OrderItem", "OrderId", "801", self._order),
+        ):
+            documents = [made(number, account) for number, account in enumerate(self.accounts, 1)]
+            lines = list(self._lines(field, prefix))
+            for number, document in enumerate(documents, 1):
+                mine = [line["TotalPrice"] for line in lines if line[field] == record_id(prefix, number)]
+                document[total] = round(sum(mine), 2)
+            yield name, iter(documents)
+            yield lines_name, iter(lines)
 
     def _prices(self) -> Iterator[dict[str, Any]]:
         for book, share in ((_STANDARD, 1.0), (_PARTNER, 0.9)):
