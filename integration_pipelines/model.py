@@ -138,7 +138,7 @@ class Batch:
 
     side      the one that the records were read from
     records   index: record id (text, named "id"); Arrow-typed columns
-    marks     same index: version, modified, deleted, merged_into
+    marks     same index: version, modified, deleted, merged_into; outside (not synced), once a mapping has conditions
     absent    same index and columns as records, True where the other side did not say; None when all is present
     rejected  one row a record: record_id, error_type, message, field, rule, details and data (JSON texts; data: the record)
     plan      same index: what resolve decided (steps/resolve.py has the columns); None before that
@@ -167,6 +167,11 @@ class Batch:
     @property
     def deleted(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         return bools(array(self.marks["deleted"]))
+
+    @property
+    def outside(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        there = "outside" in self.marks.columns
+        return bools(array(self.marks["outside"])) if there else np.zeros(len(self.records), dtype=bool)
 
     def absence(self, name: str) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """True where the other side did not say what field `name` holds."""

@@ -13,7 +13,7 @@ from integration_pipelines.canonical import TEXT, array, text_of
 from integration_pipelines.model import ConflictStrategy
 from integration_pipelines.steps.calculator import Calculation
 from integration_pipelines.steps.mapping_grammar import MappingDefinition, NullPolicy, Owner, Reference, Rule
-from integration_pipelines.steps.transforms import Tables
+from integration_pipelines.steps.transforms import Step, Tables
 
 _BETWEEN = "\x1f"  # the unit separator joins the parts of a match key
 
@@ -57,6 +57,7 @@ class Mapping:
     match          target fields of the match key, may be empty
     references     target field → parent; such a column holds the parent's external id as text until it is resolved. A
                    reference inside child lines is named "lines.item_id".
+    conditions     which records are synced at all: those for which all of these hold
     """
 
     definition: MappingDefinition
@@ -65,6 +66,7 @@ class Mapping:
     fields: tuple[Field, ...]
     match: tuple[str, ...]
     references: Table[str, Reference]
+    conditions: tuple[Step, ...]
     paths: Table[str, SourcePath]
 
     def match_text(self, records: pd.DataFrame) -> pa.Array:

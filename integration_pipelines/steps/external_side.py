@@ -23,7 +23,8 @@ from integration_pipelines.steps.run import Run
 @dataclass(frozen=True)
 class ExternalSide:
     """By external id: raw (run.watched, Arrow-typed) and marks; of those that could be mapped also records (run.fields,
-    Arrow-typed), texts (the same, canonical) and said (boolean array). `unmapped`: id → why a record could not be."""
+    Arrow-typed), texts (the same, canonical) and said (boolean array). `unmapped`: id → why a record could not be; `outside`:
+    those for which the mapping's conditions do not hold."""
 
     raw: pd.DataFrame
     marks: pd.DataFrame
@@ -31,6 +32,7 @@ class ExternalSide:
     texts: pd.DataFrame
     said: Bools
     unmapped: dict[str, str]
+    outside: frozenset[str] = frozenset()
 
     def aligned(self, ids: pa.Array, index: "pd.Index[Any]") -> "ExternalSide":
         """The records of these ids, in their order, under that index; all null where there is none."""
@@ -41,7 +43,7 @@ class ExternalSide:
         there = np.asarray(pc.is_valid(at))
         said = np.zeros((len(wanted), self.said.shape[1]), dtype=bool)
         said[there] = self.said[at.drop_null().to_numpy()]
-        return ExternalSide(raw, marks, records, texts, said, self.unmapped)
+        return ExternalSide(raw, marks, records, texts, said, self.unmapped, self.outside)
 
 
 def read(run: Run, ids: Sequence[str]) -> ExternalSide:
@@ -67,7 +69,8 @@ def of_batch(run: Run, raw: Batch) -> ExternalSide:
         zip(array(mapped.rejected["record_id"]).to_pylist(), array(mapped.rejected["message"]).to_pylist(), strict=True)
     )
     texts = canonical(mapped.records, run.fields)
-    return ExternalSide(raw.records, raw.marks, mapped.records, texts, sides.said(mapped), failed)
+    outside = frozenset(array(mapped.records.index[mapped.outside]).to_pylist())
+    return ExternalSide(raw.records, raw.marks, mapped.records, texts, sides.said(mapped), failed, outside)
 
 
 def _nothing(run: Run) -> Batch:

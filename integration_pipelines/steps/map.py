@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Entity
 from connector_resources.frames import arrow_type
-from integration_pipelines.canonical import TEXT, array, frame, json_text, parse_json
+from integration_pipelines.canonical import TEXT, array, extension, frame, json_text, parse_json
 from integration_pipelines.model import Batch, absence_frame
 from integration_pipelines.steps.lines import put_value
 from integration_pipelines.steps.mapping import CompiledRule, Mapping
-from integration_pipelines.steps.transforms import Scope, as_text, fit
+from integration_pipelines.steps.transforms import Scope, Step, as_text, fit
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 _MISSING = object()
@@ -36,7 +36,10 @@ def apply(mapping: Mapping, batch: Batch) -> Batch:
     holds a parent's external id), `absent` beside them (None when all is there), failures in `rejected`."""
     records = _Records(mapping, batch)
     faults = _Faults(len(batch))
-    live = ~batch.deleted
+    inside = np.ones(len(batch), dtype=bool)
+    for step in mapping.conditions:
+        inside &= _passes(step, records, len(batch))
+    live = ~batch.deleted & inside
     columns: dict[str, pa.Array] = {}
     absent: dict[str, Bools] = {}
     for rule in mapping.rules:
@@ -44,7 +47,7 @@ def apply(mapping: Mapping, batch: Batch) -> Batch:
     kept = faults.reject(batch)
     mapped = Batch(
         frame(columns, batch.records.index),
-        batch.marks,
+        batch.marks.assign(outside=extension(pa.array(~inside & ~batch.deleted))) if mapping.conditions else batch.marks,
         absence_frame(absent, batch.records.index) if any(mask.any() for mask in absent.values()) else None,
     ).take(faults.first < 0)
     return Batch(mapped.records, mapped.marks, mapped.absent, kept.rejected)
@@ -125,7 +128,12 @@ def _holds(compiled: CompiledRule, columns: _Columns, live: Bools) -> Bools:
     step = compiled.rule.when
     if step is None:
         return np.ones(len(live), dtype=bool)
-    holds, _ = step.perform(pa.nulls(len(live), TEXT), columns)
+    return _passes(step, columns, len(live))
+
+
+def _passes(step: Step, columns: _Columns, count: int) -> Bools:
+    """Where a condition holds; it does not where its source is absent."""
+    holds, _ = step.perform(pa.nulls(count, TEXT), columns)
     return _bools(holds) & ~columns.absent(step.sources[0]) & ~columns.unreadable(step.sources[0])
 
 

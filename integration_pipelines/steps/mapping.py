@@ -26,7 +26,7 @@ from integration_pipelines.steps.mapping_grammar import (
     from_json,
     parse_yaml,
 )
-from integration_pipelines.steps.transforms import TRANSFORMS, Shape, constant_text, fit
+from integration_pipelines.steps.transforms import TRANSFORMS, Shape, Step, constant_text, fit
 
 __all__ = [
     "CompiledRule",
@@ -79,7 +79,9 @@ def compile_mapping(
 
     `erp_entities` gives the fields of child lines their types; without it they stay as the transforms leave them.
     """
-    mapping = assembled(definition, Compiler(definition, erp_entities).rules(definition.rules, target, source), source)
+    compiler = Compiler(definition, erp_entities)
+    compiler.conditions(source)
+    mapping = assembled(definition, compiler.rules(definition.rules, target, source), source, definition.when)
     described = {lines.name for lines in source.lines}
     inside = {one.rule.source: _inner_paths(one) for one in mapping.rules if one.rule.lines and one.rule.source in described}
     fields = [path for name in mapping.source_fields for path in inside.get(name, (name,))]
@@ -92,9 +94,11 @@ def _inner_paths(rule: CompiledRule) -> list[str]:
     return [f"{rule.rule.source}.{name}" for name in [*(name for one in rule.lines for name in one.rule.sources), *conditions]]
 
 
-def assembled(definition: MappingDefinition, rules: tuple[CompiledRule, ...], source: Entity) -> Mapping:
-    """The mapping of these compiled rules."""
-    paths: dict[str, SourcePath] = {}
+def assembled(
+    definition: MappingDefinition, rules: tuple[CompiledRule, ...], source: Entity, conditions: tuple[Step, ...] = ()
+) -> Mapping:
+    """The mapping of these compiled rules, for records for which these conditions hold."""
+    paths = {name: path_of(source, name) for step in conditions for name in step.sources}
     references: dict[str, Reference] = {}
     for one in rules:
         names = (*one.rule.sources, *(one.rule.when.sources if one.rule.when else ()))
@@ -110,6 +114,7 @@ def assembled(definition: MappingDefinition, rules: tuple[CompiledRule, ...], so
         fields=tuple(one.field for one in rules if one.field),
         match=tuple(one.rule.target for one in rules if one.rule.match),
         references=MappingProxyType(references),
+        conditions=conditions,
         paths=MappingProxyType(paths),
     )
 
@@ -215,20 +220,28 @@ class Compiler:
             what = f"refers to {' or '.join(field.references)}" if field.references else "refers to nothing"
             raise self.refuse(place, f"'{rule.target}' {what}, not to '{reference.erp_entity}'")
 
+    def conditions(self, source: Entity | None) -> None:
+        """Raises for a mapping's condition on a field that is not there."""
+        for name in (name for step in self.definition.when for name in step.sources):
+            self.described(source, name, ("transformation_functions", "when"))
+
     def shape(self, rule: Rule, source: Entity | None, name: str) -> Shape:
         """The type of a source field. Raises when the description is at hand and does not have it."""
+        if source is not None and rule.lines and _lines(source, name):
+            return Shape(FieldType.JSON)
+        read = rule.expression.sources if rule.expression else ()
+        place = "source" if name == rule.source else "expression" if name in read else "transforms"
+        return self.described(source, name, (*rule.path, place))
+
+    def described(self, source: Entity | None, name: str, place: lined_yaml.Place) -> Shape:
         if source is None:
             return Shape(None)
         field = source.field(name)
         if field:
             return Shape(field.type, field.scale)
-        if rule.lines and _lines(source, name):
-            return Shape(FieldType.JSON)
         parent = "." in name and any(one.references for one in source.fields)
         if path_of(source, name).keys or parent:
             return Shape(None)
-        read = rule.expression.sources if rule.expression else ()
-        place = (*rule.path, "source" if name == rule.source else "expression" if name in read else "transforms")
         raise self.refuse(place, f"{source.name} has no field '{name}'{lined_yaml.suggestion(name, source.names)}")
 
     def chain(self, rule: Rule, field: Field | None, shape: Shape) -> None:

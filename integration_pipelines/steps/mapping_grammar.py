@@ -25,7 +25,7 @@ Constant: TypeAlias = str | int | bool
 _CONSTANT = (str, int, bool)
 _TOP = {"source_entity": str, "target_entity": str, "mappings": list}
 _TOP_OPTIONAL = {"mapping_name": str, "version": int, "transformation_functions": (dict, type(None))}
-FUNCTIONS = {"owner": str, "on_null": str, "match": list, "lookups": dict}
+FUNCTIONS = {"owner": str, "on_null": str, "match": list, "lookups": dict, "when": (dict, list)}
 RULE = {
     "source": str,
     "expression": str,
@@ -127,6 +127,7 @@ class MappingDefinition:
     owner: Owner
     on_null: NullPolicy
     normalise: tuple[Step, ...]
+    when: tuple[Step, ...]
     lookups: Table[str, Table[str, str]]
     where: Where = field(compare=False, repr=False)
     _mappings: Sequence[Any] = field(repr=False)
@@ -201,6 +202,7 @@ class _Reader:
             owner=self.functions.get("owner", "external"),
             on_null=self.functions.get("on_null", "clear"),
             normalise=normalise,
+            when=self.conditions(self.functions.get("when", []), (*place, "when")),
             lookups=self.functions.get("lookups", {}),
             where=self.where,
             _mappings=top["mappings"],
@@ -301,6 +303,16 @@ class _Reader:
             except ConfigurationError as problem:
                 raise self.refuse((*path, at), str(problem)) from None
         return tuple(found)
+
+    def conditions(self, raw: dict[str, Any] | list[Any], path: lined_yaml.Place) -> tuple[Step, ...]:
+        """One condition, or several that all must hold."""
+        found = []
+        for at, one in enumerate(raw if isinstance(raw, list) else [raw]):
+            place = (*path, at) if isinstance(raw, list) else path
+            if not isinstance(one, dict):
+                raise self.refuse(place, "a condition is a mapping such as {source: Type, equals: Customer}")
+            found.append(self.when(one, place))
+        return tuple(step for step in found if step)
 
     def when(self, raw: dict[str, Any] | None, path: lined_yaml.Place) -> Step | None:
         if raw is None:

@@ -26,7 +26,7 @@ def deleted(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     ids = array(pairs["external_id"])
     there = external_side.read(run, ids.to_pylist())
     alive = array(there.raw.index[~bools(array(there.marks["deleted"]))])
-    gone = ~bools(pc.is_in(ids, value_set=alive))
+    gone = ~bools(pc.is_in(ids, value_set=alive)) | np.array([one in there.outside for one in ids.to_pylist()], dtype=bool)
     parts = [_settled(run, batch.take(gone), pairs[gone])]
     batch, pairs = replace(batch.take(~gone), rejected=batch.rejected.iloc[:0]), pairs[~gone]
     if not len(batch):

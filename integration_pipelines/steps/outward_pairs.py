@@ -24,28 +24,29 @@ def changed(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     there = external_side.read(run, ids.to_pylist())
     gone = ~bools(pc.is_in(ids, value_set=array(there.raw.index)))
     dead = bools(pc.is_in(ids, value_set=array(there.raw.index[bools(array(there.marks["deleted"]))])))
-    parts = []
+    outside = np.array([record in there.outside for record in ids.to_pylist()], dtype=bool) & ~dead
+    broken = np.array([record in there.unmapped for record in ids.to_pylist()], dtype=bool) & ~dead & ~gone
+    alone = replace(batch, rejected=batch.rejected.iloc[:0])
+    parts = [sides.skipped(run, alone.take(outside))]
     if dead.any():
-        parts.append(
-            outward_deletes.against_tombstone(
-                run, replace(batch.take(dead), rejected=batch.rejected.iloc[:0]), pairs[dead], there
-            )
-        )
-    broken = np.array([record in there.unmapped for record in ids.to_pylist()], dtype=bool)
-    reasons = [there.unmapped[record] for record in ids.filter(pa.array(broken & ~gone)).to_pylist()]
-    left = batch.take(~dead)
+        parts.append(outward_deletes.against_tombstone(run, alone.take(dead), pairs[dead], there))
+    rest = ~dead & ~outside
+    left = batch.take(rest)
     left = left.reject(
-        gone[~dead],
+        gone[rest],
         error_type="conflict",
         message="Its record over there is gone, or the connector's user no longer sees it; bring it back, or delete this one.",
         rule="external",
     ).reject(
-        broken[~dead & ~gone],
+        broken[rest & ~gone],
         error_type="mapping",
-        message=[f"Its record over there cannot be compared. {reason}" for reason in reasons],
+        message=[
+            f"Its record over there cannot be compared. {there.unmapped[record]}"
+            for record in ids.filter(pa.array(broken)).to_pylist()
+        ],
         rule="external",
     )
-    stays = ~dead & ~gone & ~broken
+    stays = rest & ~gone & ~broken
     parts.append(_merged(run, left, pairs[stays], there.aligned(ids.filter(pa.array(stays)), left.records.index)))
     return concat(parts)
 

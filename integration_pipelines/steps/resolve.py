@@ -83,8 +83,9 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     linked = bools(pc.is_valid(array(found["link_id"])))
     same = bools(pc.equal(array(found["external_fingerprint"]), made)) & ~deleted
     same &= bools(pc.is_in(array(found["state"]), value_set=pa.array(["active", "deleted"])))
-    parts = [sides.skipped(run, batch.take(same | (deleted & ~linked)))]
-    changed, gone, new = linked & ~same & ~deleted, linked & deleted, ~linked & ~deleted
+    outside = batch.outside
+    parts = [sides.skipped(run, batch.take(same | (deleted & ~linked) | outside))]
+    changed, gone, new = linked & ~same & ~deleted & ~outside, linked & deleted, ~linked & ~deleted & ~outside
     if gone.any():
         parts.append(deletes.plan(run, scope, _alone(batch.take(gone)), found[gone]))
     if changed.any():
