@@ -53,6 +53,7 @@ class Field:
     `personal`: True, False, or None for "not declared", which is masked like True.
     `references`: names of the entities whose ids this field may hold.
     `computed`: the system sets it itself; it takes no part in comparisons and is never written.
+    `fixed`: it can be set when a record is made, and never again.
     `currency`: for money, the field of the same record that holds the ISO 4217 code.
     """
 
@@ -63,6 +64,7 @@ class Field:
     nullable: bool = True
     writable: bool = True
     computed: bool = False
+    fixed: bool = False
     unique: bool = False
     max_length: int | None = None
     scale: int = 0

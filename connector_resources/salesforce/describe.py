@@ -108,6 +108,7 @@ def _field(raw: Mapping[str, Any], currencies: bool) -> Field:
         nullable=bool(raw["nillable"]),
         writable=writable,
         computed=bool(raw.get("calculated") or raw.get("autoNumber") or not writable),
+        fixed=bool(raw["createable"] and not raw["updateable"]),
         unique=bool(raw.get("unique")) or given == "id",
         max_length=length if given in _TEXTS and length > 0 else None,
         scale=_scale(raw) if kind is FieldType.DECIMAL else 0,

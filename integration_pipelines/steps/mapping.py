@@ -269,6 +269,8 @@ class Compiler:
     def constant(self, rule: Rule, compiled: CompiledRule, value: Constant | None, key: str) -> pa.Array | None:
         if value is None:
             return None
+        if self.outward and compiled.type is None:  # in a line, JSON has the value as it is written here
+            return pa.array([value])
         text = pa.array([constant_text(value)], TEXT)
         found = fit(text, compiled.type) if compiled.type else text
         field = compiled.field

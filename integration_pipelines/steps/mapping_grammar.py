@@ -65,7 +65,7 @@ class Reference:
 @dataclass(frozen=True)
 class Rule:
     """One rule as it was written, with every default filled in. `path`: its place in the document; `number`: "3", or "3.2" for
-    the second rule of rule 3's lines."""
+    the second rule of rule 3's lines; `target`: empty for a constant that goes out."""
 
     path: lined_yaml.Place
     number: str
@@ -237,15 +237,18 @@ class _Reader:
             seen: dict[str, Rule] = {}
             for rule in found:
                 if rule.direction in ("both", "inbound" if inward else "outbound"):
-                    first = seen.setdefault(rule.target, rule)
+                    first = seen.setdefault(rule.target or f"{rule.source} over there", rule)
                     if first is not rule:
                         raise self.refuse((*rule.path, "target"), f"'{rule.target}' is set by rule {first.number} already")
         return found
 
     def rule(self, raw: Any, path: lined_yaml.Place, number: str, outer: str | None = None) -> Rule:
-        given = self.table(raw, path, RULE, needed=("target",))
+        given = self.table(raw, path, RULE)
         nested = len(path) > 2
-        if len(set(given) & {"source", "constant", "expression"}) != 1:
+        sent = "constant" in given and (given.get("direction") or outer) == "outbound"  # it has no field of the ERP
+        if ("target" in given) is sent:
+            raise self.refuse(path, "an outbound constant has a 'source' and no 'target'" if sent else "'target' is missing")
+        if len(set(given) & {"source", "constant", "expression"}) != (2 if sent else 1) or (sent and "source" not in given):
             raise self.refuse(path, "a rule has either a 'source', a 'constant' or an 'expression'")
         if "constant" in given and set(given) & {"transforms", "default", "lines", "reference", "match"}:
             raise self.refuse(path, "a constant takes no transforms, default, lines, reference or match")
@@ -271,7 +274,7 @@ class _Reader:
         return Rule(
             path=path,
             number=number,
-            target=given["target"],
+            target=given.get("target", ""),
             source=given.get("source"),
             expression=self.expression(given.get("expression"), (*path, "expression")),
             chain=chain,

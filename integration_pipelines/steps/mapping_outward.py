@@ -1,7 +1,8 @@
 """The outbound rules of a mapping, turned round: which ERP field becomes which external field.
 
 A rule of the direction `both` is turned round as it is; of one that is `outbound` the chain runs from the ERP's field to the
-external one. Rules for child lines are turned round line by line; constants and expressions are inbound.
+external one. Rules for child lines are turned round line by line; expressions are inbound. A constant that goes out is written
+when a record is made, and never again.
 """
 
 from collections.abc import Mapping as Table
@@ -45,7 +46,7 @@ def _turned(rule: Rule) -> Rule:
     own = rule.direction == "outbound"
     return replace(
         rule,
-        source=rule.target,
+        source=rule.target or None,
         target=str(rule.source),
         default=rule.default if own else None,
         required=rule.required and own,

@@ -66,6 +66,13 @@ def carried(run: Run, batch: Batch, planned: pd.DataFrame, send: Bools, withheld
     return replace(batch, plan=planned, written=written, withheld=kept)
 
 
+def fixed_columns(run: Run, batch: Batch) -> Bools:
+    """Columns of `outgoing` that can be written when a record is made, and never again."""
+    assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
+    fields = [run.source.field(str(name)) for name in batch.outgoing.columns]
+    return np.array([field is not None and field.fixed for field in fields], dtype=bool)
+
+
 def raw_json(run: Run, raw: pd.DataFrame) -> pa.Array:
     """External records as JSON of canonical texts: the fields that the mapping reads and writes."""
     fields = [field for name in run.watched if (field := run.source.field(name))]
@@ -94,8 +101,9 @@ def created(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     columns = {rule.rule.target: array(batch.outgoing[rule.rule.target]) for rule in run.outward.rules if rule.lines}
     new = {name: extension(per_unique(texts, _filled_text, TEXT)) for name, texts in columns.items()}
     outgoing = batch.outgoing.assign(**new)
+    constant = np.array([rule.constant is not None for rule in run.outward.rules], dtype=bool)
     empty = np.column_stack([np.asarray(pc.is_null(array(outgoing[name]))) for name in outgoing.columns])
-    withheld = ~outgoing_cells(run, batch, send) | empty
+    withheld = ~(outgoing_cells(run, batch, send) | constant) | empty
     planned = plan_frame(
         batch.records.index,
         action=Change.CREATE.value,

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from integration_pipelines.canonical import TEXT, array, canonical
 from integration_pipelines.model import Batch, Change, bools, concat, plan_frame
 from integration_pipelines.steps import external_side, outward_deletes, sides
+from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.external_side import ExternalSide
 from integration_pipelines.steps.merge import Sent, Sides, base_of_agreement, merge_outward
-from integration_pipelines.steps.outgoing import carried, outgoing_cells, raw_json, sendable
+from integration_pipelines.steps.outgoing import carried, fixed_columns, outgoing_cells, raw_json, sendable
 from integration_pipelines.steps.outward_lines import merge_lines_outward
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import ErpSide
@@ -63,7 +64,9 @@ def _merged(run: Run, batch: Batch, pairs: pd.DataFrame, there: ExternalSide) ->
     sent = merge_outward(state, run.policies, sendable(run))
     lines = merge_lines_outward(run, batch, state, sent, base_of_agreement(state, sent), both, there.raw)
     batch, sent = lines.batch, lines.sent
-    withheld = ~outgoing_cells(run, batch, sent.send)
+    fixed = fixed_columns(run, batch)
+    stuck: Bools = np.asarray((outgoing_cells(run, batch, sent.send & base.known) & fixed).any(axis=1))
+    withheld = ~outgoing_cells(run, batch, sent.send) | fixed
     planned = plan_frame(
         batch.records.index,
         action=np.where((~withheld).any(axis=1), Change.UPDATE.value, Change.SKIP.value),
@@ -78,17 +81,18 @@ def _merged(run: Run, batch: Batch, pairs: pd.DataFrame, there: ExternalSide) ->
         external_id=pairs["external_id"],
         external_version=there.marks["version"],
     )
-    return _parked(run, carried(run, batch, planned, sent.send & ~lines.merged, withheld), sent, there)
+    return _parked(run, carried(run, batch, planned, sent.send & ~lines.merged, withheld), sent, there, stuck)
 
 
-def _parked(run: Run, batch: Batch, sent: Sent, there: ExternalSide) -> Batch:
-    """Set aside what a person must decide: clashes under `manual`, and changes of external documents that are closed."""
+def _parked(run: Run, batch: Batch, sent: Sent, there: ExternalSide, stuck: Bools) -> Batch:
+    """Set aside what a person must decide: clashes under `manual`, and changes of what is closed over there: a document, or a
+    field that is set for good (`stuck`)."""
     condition = run.source.immutable_when
     closed = np.zeros(len(batch), dtype=bool)
     if condition is not None:
         held = array(there.raw[condition.field]).cast(TEXT)
         closed = bools(pc.is_in(held, value_set=pa.array(condition.values))) & sent.send.any(axis=1)
-    clash = np.asarray(sent.clash.any(axis=1))
+    clash, closed = np.asarray(sent.clash.any(axis=1)), closed | stuck
     names = [f.name for f in run.fields]
     fields = [", ".join(n for n, hit in zip(names, row, strict=True) if hit) for row in (sent.clash | sent.send)]
     waiting = np.flatnonzero(clash | closed)

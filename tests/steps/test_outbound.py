@@ -1,14 +1,16 @@
 """Outbound and bidirectional syncs: ERP records become, change and end external ones."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from notebook import World, fill, make_world
+from notebook import CLIENT_MAPPING, World, fill, make_world
 
 from connector_resources.contract import Changes, Entity
-from connector_resources.errors import SystemUnavailable
+from connector_resources.errors import ConfigurationError, SystemUnavailable
 from integration_pipelines.settings import Settings
+from integration_pipelines.steps.mapping import parse_yaml
 from integration_pipelines.store import ledger
 from integration_pipelines.store.database import Database
 
@@ -305,3 +307,45 @@ def test_money_and_leading_zeros_go_out_exactly(out: World) -> None:
     out.change("UPDATE erp.customer SET annual_revenue = 0.10 WHERE customer_number = '007'")
     out.sync()
     assert by_number(out, "007")["Revenue"] == Decimal("0.10")
+
+
+def test_a_constant_goes_out_when_a_record_is_made_and_never_again(database: Database, settings: Settings) -> None:
+    mapping = CLIENT_MAPPING + "  - {source: Email, constant: made@erp.example, direction: outbound}\n"
+    mapping = mapping.replace("  - {source: Email, target: email}\n", "")
+    world = make_world(database, settings, mapping=mapping, direction="outbound")
+    add(world, "A1")
+    world.sync()
+    (record,) = world.book.notes["Client"]
+    assert note(world, record)["Email"] == "made@erp.example"
+    world.book.write_note("Client", record, Email="corrected@example.org")
+    world.change("UPDATE erp.customer SET phone = '5'")
+    world.sync()
+    assert (note(world, record)["Email"], note(world, record)["Phone"]) == ("corrected@example.org", "5")
+
+
+def test_a_field_that_is_set_for_good_is_written_once_and_a_later_change_waits(both: World) -> None:
+    fields = tuple(replace(field, fixed=field.name == "Number") for field in both.book.described["Client"].fields)
+    both.book.described["Client"] = replace(both.book.described["Client"], fields=fields)
+    add(both, "A1")
+    both.sync()
+    assert by_number(both, "A1")["Name"] == "Customer A1"
+    both.change("UPDATE erp.customer SET customer_number = 'A2', phone = '5' WHERE customer_number = 'A1'")
+    both.sync()
+    (error,) = both.errors()
+    assert error["error_type"] == "conflict"
+    assert "is closed for changes, and customer_number, phone differs" in error["error_message"]
+    assert by_number(both, "A1").get("Phone") is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("{source: Email, target: email, constant: x, direction: outbound}", "has a 'source' and no 'target'"),
+        ("{constant: x, direction: outbound}", "either a 'source', a 'constant'"),
+        ("{constant: x}", "'target' is missing"),
+        ("{source: Email, constant: x, target: email}", "either a 'source', a 'constant'"),
+    ],
+)
+def test_a_constant_that_goes_out_has_one_spelling(rule: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        parse_yaml(CLIENT_MAPPING.replace("  - {source: Email, target: email}\n", f"  - {rule}\n"), "test.yaml")

@@ -155,3 +155,35 @@ mappings:
     )
     assert not wrong.run("Order").success
     assert "Order has no field 'OrderLines'" in wrong.last()["error_message"]
+
+
+def test_the_standard_price_of_an_item_goes_both_ways(office: Office, org: Org) -> None:
+    mapping = resources.files("mappings").joinpath("salesforce", "pricebookentry-item.yaml").read_text("utf-8")
+    (book,) = org.find("SELECT Id FROM Pricebook2 WHERE IsStandard = TRUE")
+    office.add("PricebookEntry", mapping.replace("01s000000000000AAA", book["Id"]), delete_policy="ignore")
+    products = office.syncs["Product2"]
+    assert done(office, "PricebookEntry") == ("completed", 10)
+    assert office.last()["records_skipped"] >= 10  # those of the partners' price book
+
+    def price(number: str) -> Any:
+        return office.rows("SELECT sales_price FROM erp.item WHERE item_number = :n", n=number)[0]["sales_price"]
+
+    def entries(number: str) -> list[Any]:
+        query = f"SELECT Id, UnitPrice FROM PricebookEntry WHERE ProductCode = '{number}' AND Pricebook2.IsStandard = TRUE"
+        return org.find(query)
+
+    assert price("P00001") == Decimal("1249.50") == entries("P00001")[0]["UnitPrice"]
+    org.client.patch(f"/sobjects/PricebookEntry/{entries('P00001')[0]['Id']}", json={"UnitPrice": 1300})
+    office.change("UPDATE erp.item SET sales_price = 95.5 WHERE item_number = 'P00009'")
+    assert done(office, "PricebookEntry") == ("completed", 2)
+    assert (price("P00001"), entries("P00009")[0]["UnitPrice"]) == (Decimal(1300), Decimal("95.5"))
+    assert done(office, "PricebookEntry") == ("completed", 0)
+    office.change(
+        "INSERT INTO erp.item (item_number, name, item_type, sales_price, active) VALUES ('N1', 'New', 'goods', 4.2, true)"
+    )
+    assert done(office, "PricebookEntry")[0] == "partial"  # its product is not there yet
+    office.change("UPDATE sync_configurations SET sync_direction = 'bidirectional' WHERE id = :id", id=products.id)
+    assert done(office, "Product2") == ("completed", 1)
+    assert done(office, "PricebookEntry") == ("completed", 1)
+    assert [one["UnitPrice"] for one in entries("N1")] == [Decimal("4.2")]
+    assert done(office, "PricebookEntry") == ("completed", 0)

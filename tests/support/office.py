@@ -15,6 +15,7 @@ from integration_pipelines.settings import Settings
 from integration_pipelines.store import connectors, syncs, tenants
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.installation import open_installation
+from integration_pipelines.store.syncs import SyncConfig
 
 SEEDS = {"Account": "account-customer", "Contact": "contact-contact_person"}
 
@@ -27,7 +28,22 @@ class Office:
     instance: dg.DagsterInstance
     tenant: UUID
     connector_id: int
-    syncs: dict[str, syncs.SyncConfig]
+    syncs: dict[str, SyncConfig]
+
+    def add(self, entity: str, mapping: str, direction: str = "bidirectional", **sync: Any) -> SyncConfig:
+        """One more sync of the same connector."""
+        with self.database.tenant(self.tenant) as scope:
+            row = store_mapping(scope, mapping, "test.yaml", "test")
+            self.syncs[entity] = syncs.create(
+                scope,
+                connector_id=self.connector_id,
+                name=entity,
+                mapping_id=row.id,
+                actor="test",
+                direction=direction,
+                **sync,
+            )
+        return self.syncs[entity]
 
     def run(self, entity: str = "Account") -> Finished:
         with open_installation(self.settings) as installation:
