@@ -19,7 +19,7 @@ from benchmarks.size import FULL, QUICK
 from benchmarks.table import HEADINGS, Row
 from integration_pipelines.settings import VARIABLES
 
-MEASUREMENTS = ("runs", "first_sync", "data", "memory", "fifty", "reload", "reading")
+MEASUREMENTS = ("runs", "first_sync", "data", "memory", "fifty", "reload", "reading", "upserts")
 RESULTS = Path(__file__).parent / "results.json"
 
 

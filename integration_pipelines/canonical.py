@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type
+from connector_resources.frames import arrow_type, json_strings
 
 TEXT = pa.string()
 _INSTANT = pa.timestamp("us", "UTC")
@@ -150,21 +150,11 @@ def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] |
         return pa.array([b"{}"] * len(texts), pa.binary())
     cells = []
     for at, name in enumerate(texts.columns):
-        values = pc.coalesce(_json_strings(array(texts[name])), "null")
+        values = pc.coalesce(json_strings(array(texts[name])), "null")
         cell = pc.binary_join_element_wise(f",{orjson.dumps(str(name)).decode()}:", values, "")
         cells.append(cell if shown is None else pc.if_else(pa.array(shown[:, at]), cell, ""))
     rows = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*cells, ""), 1)  # without the first comma
     return pc.binary_join_element_wise("{", rows, "}", "").cast(pa.binary())
-
-
-def _json_strings(texts: pa.Array) -> pa.Array:
-    """Texts as JSON strings; null stays null. Only those that hold what JSON escapes are looked at one by one."""
-    plain = pc.binary_join_element_wise('"', texts, '"', "")
-    special = pc.fill_null(pc.match_substring_regex(texts, r'["\\\x00-\x1f]'), False)
-    if not pc.any(special).as_py():
-        return plain
-    escaped = pa.array([orjson.dumps(text).decode() for text in texts.filter(special).to_pylist()], TEXT)
-    return pc.replace_with_mask(plain, special, escaped)
 
 
 def rows_from_json(

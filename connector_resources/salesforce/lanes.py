@@ -13,7 +13,7 @@ MOST = 200  # records a call ("sObject Collections")
 LARGEST = 4_000_000  # bytes of records a call; the API takes about six million in all
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One record to write.
 
@@ -40,8 +40,11 @@ def lanes(rows: Sequence[Row], most: int) -> list[list[Row]]:
     count = min(most, needed)
     if count <= 1:
         return [_parents_first(rows)] if rows else []
-    made: list[list[Row]] = [[] for _ in range(count)]
     room = MOST * math.ceil(needed / count)  # so that most calls are full
+    locks = [lock for row in rows for lock in row.locks]
+    if len(set(locks)) == len(locks):  # nothing is shared
+        return [_parents_first(rows[start : start + room]) for start in range(0, len(rows), room)]
+    made: list[list[Row]] = [[] for _ in range(count)]
     for together in sorted(_joined(rows), key=len, reverse=True):
         fitting = (lane for lane in made if len(lane) + len(together) <= room)
         next(fitting, min(made, key=len)).extend(together)
@@ -86,6 +89,8 @@ def _joined(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _parents_first(rows: Sequence[Row]) -> list[Row]:
     """In their order, but for those that need others; a circle stays as it is, and Salesforce refuses it."""
+    if not any(row.needs for row in rows):
+        return list(rows)
     made = {row.key.casefold() for row in rows if row.key}
     waiting, ordered, done = list(rows), [], set[str]()
     while waiting:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass
+@dataclass(slots=True)
 class Result:
     """What became of one change."""
 
@@ -42,15 +42,25 @@ def subrequest(name: str, method: str, url: str, body: Any = None) -> dict[str, 
     return request if body is None else request | {"body": body}
 
 
-def parts_of(answer: Answer) -> dict[str, Answer]:
+@dataclass(frozen=True)
+class Part(Answer):
+    """An answer within an answer: read already."""
+
+    body: Any = None
+
+    def json(self) -> Any:
+        return self.body
+
+
+def parts_of(answer: Answer) -> dict[str, Part]:
     """The answers inside a composite answer, by their reference."""
     try:
         kind, parts = {"content-type": "application/json"}, {}
-        for one in answer.json()["compositeResponse"]:
-            content = orjson.dumps(one["body"], default=str)
-            parts[str(one["referenceId"])] = Answer(answer.system, answer.path, int(one["httpStatusCode"]), kind, content)
+        for one in orjson.loads(answer.content)["compositeResponse"]:
+            status = int(one["httpStatusCode"])
+            parts[str(one["referenceId"])] = Part(answer.system, answer.path, status, kind, b"", body=one["body"])
         return {"write": parts.pop("write"), **parts}
-    except (ContractError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise AnswerLost("Salesforce answered a composite call in a form that the connector does not know.") from None
 
 

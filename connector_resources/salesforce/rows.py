@@ -1,11 +1,13 @@
 """Changes of an entity as rows to send, checked against its description."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from connector_resources.contract import Changes, Entity, Field
 from connector_resources.errors import ConfigurationError
+from connector_resources.frames import json_strings
 from connector_resources.lined_yaml import suggestion
 from connector_resources.salesforce import values
 from connector_resources.salesforce.describe import Description
@@ -26,12 +28,39 @@ def rows(described: Description, changes: Changes) -> list[Row]:
     for name in columns:
         _check(described, name)
     steps = {name: _texts(changes.steps[name]) for name in ("action", "id", "version", "intent")}
-    bodies = values.written(changes)
-    keys = key_values(described.entity, changes)
-    return [
-        _row(described, at, body, key, *step)
-        for at, (body, key, *step) in enumerate(zip(bodies, keys, *steps.values(), strict=True))
-    ]
+    keys, ties = key_values(described.entity, changes), Ties(described, columns)
+    told = zip(_contents(described.entity, changes, columns, keys), ties.of(changes), keys, *steps.values(), strict=True)
+    return [_row(described.entity, at, *one) for at, one in enumerate(told)]
+
+
+def _contents(
+    entity: Entity, changes: Changes, columns: Sequence[str], keys: Sequence[str | None]
+) -> Iterator[tuple[str, bool]]:
+    """Each record as JSON, as the API takes it, and whether no field of it is to be written. A parent that is named by an
+    external id (Account.ERP_Id__c) is an object, or null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    count, cells = len(changes.steps), []
+    new = pa.array([key is not None for key in keys], pa.bool_())
+    for name in columns:
+        told, content = pa.array(changes.written[name].to_numpy(dtype=bool)), values.json(changes.records[name])
+        relationship, point, inner = name.partition(".")
+        if point:
+            nested = pc.binary_join_element_wise(f'{{"{inner}":', content, "}", "")
+            content = pc.if_else(pc.equal(content, "null"), content, nested)
+        if name == entity.upsert_key:
+            told = pc.and_not(told, new)
+        cells.append(pc.if_else(told, pc.binary_join_element_wise(f',"{relationship}":', content, ""), ""))
+    body = pc.binary_join_element_wise(*cells, "") if cells else pa.repeat("", count)
+    ids = values.json(changes.steps["id"])
+    update = pc.and_(pa.array(list(changes.steps["action"] == "update"), pa.bool_()), pc.not_equal(ids, "null"))
+    named = pc.if_else(update, pc.binary_join_element_wise(',"id":', ids, ""), "")
+    if entity.upsert_key:
+        written = json_strings(pa.array(keys, pa.string()))
+        named = pc.coalesce(pc.binary_join_element_wise(f',"{entity.upsert_key}":', written, ""), named)
+    whole = pc.binary_join_element_wise(f'{{"attributes":{{"type":"{entity.name}"}}', body, named, "}", "")
+    return zip(whole.to_pylist(), pc.equal(body, "").to_pylist(), strict=True)
 
 
 def key_values(entity: Entity, changes: Changes) -> list[str | None]:
@@ -54,62 +83,60 @@ def locking(described: Description) -> list[str]:
 
 
 def _row(
-    described: Description,
+    entity: Entity,
     at: int,
-    body: dict[str, Any],
+    content: tuple[str, bool],
+    tied: tuple[frozenset[str], frozenset[str]],
     key: str | None,
     action: str | None,
     id_: str | None,
     version: str | None,
     _intent: str | None,
 ) -> Row:
-    entity = described.entity
-    locks, needs = _ties(described, body)
-    locks |= {id_[:15]} if id_ else {f"{entity.name} {key.casefold()}"} if key else set()
+    (text, nothing), (locks, needs) = content, tied
+    own = id_[:15] if id_ else f"{entity.name} {key.casefold()}" if key else None
+    locks = locks | {own} if own else locks
     if action == "delete":
-        return Row(at, action, id_, version, None, None, 0, frozenset(locks))
-    named: dict[str, Any] = {"id": id_} if action == "update" else {}
-    if key and entity.upsert_key:
-        named = {entity.upsert_key: key}
-    told = {"attributes": {"type": entity.name}, **_nested(body), **named}
-    content = orjson.dumps(told)
-    return Row(
-        at,
-        str(action),
-        id_,
-        version,
-        key,
-        orjson.Fragment(content),
-        len(content),
-        frozenset(locks),
-        frozenset(needs),
-        empty=action == "update" and not body,
-    )
+        return Row(at, action, id_, version, None, None, 0, locks)
+    sent = text.encode()
+    empty = nothing and action == "update"
+    return Row(at, str(action), id_, version, key, orjson.Fragment(sent), len(sent), locks, needs, empty)
 
 
-def _ties(described: Description, body: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """What a record's values tie it to: locks, and keys of records of the same entity that must be there first."""
-    locks, needs, entity = set(), set(), described.entity
-    for name in locking(described):
-        if body.get(name):
-            locks.add(str(body[name])[:15])
-    for name, value in body.items():
-        relationship, point, key = name.partition(".")
-        if point and value is not None:
-            parents = described.parents[relationship]
-            locks |= {f"{parent} {str(value).casefold()}" for parent in parents if parent not in _SHARED}
-            if entity.name in parents and key == entity.upsert_key:
-                needs.add(str(value).casefold())
-    return locks, needs
+class Ties:
+    """What the values of these columns tie a record to: by the id of a parent (`ids`), or by one of its keys (`named`)."""
 
+    def __init__(self, described: Description, columns: Sequence[str]) -> None:
+        self.described = described
+        self.ids = [name for name in locking(described) if name in columns]
+        self.named = [name for name in columns if "." in name]
 
-def _nested(body: dict[str, Any]) -> dict[str, Any]:
-    """Parents that are named by an external id (Account.ERP_Id__c) as the API takes them: objects, or null."""
-    told: dict[str, Any] = {}
-    for name, value in body.items():
-        relationship, point, key = name.partition(".")
-        told[relationship] = value if not point or value is None else {key: value}
-    return told
+    def of(self, changes: Changes) -> Iterable[tuple[frozenset[str], frozenset[str]]]:
+        """Of each record its locks, and keys of records of the same entity that must be there first."""
+        nothing: frozenset[str] = frozenset()
+        if not self.ids and not self.named:
+            return [(nothing, nothing)] * len(changes.steps)
+        names = [*self.ids, *self.named]
+        told = [changes.written[name].to_numpy(dtype=bool) for name in names]
+        texts = [
+            [text if wanted else None for text, wanted in zip(_texts(changes.records[name]), mask, strict=True)]
+            for name, mask in zip(names, told, strict=True)
+        ]
+        return [self._of(dict(zip(names, row, strict=True))) for row in zip(*texts, strict=True)]
+
+    def _of(self, parents: Mapping[str, str | None]) -> tuple[frozenset[str], frozenset[str]]:
+        locks, needs, entity = set(), set(), self.described.entity
+        for name in self.ids:
+            if id_ := parents[name]:
+                locks.add(id_[:15])
+        for name in self.named:
+            relationship, _, key = name.partition(".")
+            if (value := parents[name]) is not None:
+                kinds = self.described.parents[relationship]
+                locks |= {f"{kind} {value.casefold()}" for kind in kinds if kind not in _SHARED}
+                if entity.name in kinds and key == entity.upsert_key:
+                    needs.add(value.casefold())
+        return frozenset(locks), frozenset(needs)
 
 
 def _check(described: Description, name: str) -> None:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
 
 import orjson
 
@@ -211,10 +210,11 @@ class Writing:
             except IntegrationError:  # what was done is done; only its version stays unknown
                 for id_ in done:
                     self.current.pop(id_[:15], None)
+        user = self.api.user
         for row, result in zip(batch, results, strict=True):
             if result.get("success"):
                 id_ = str(result["id"])
-                self.results[row.at] = Result(Outcome.DONE, id_, self._version(id_))
+                self.results[row.at] = Result(Outcome.DONE, id_, self._version(id_, user))
                 continue
             code, fields = reason_of(result)
             gone = row.action != "create" and self.current.get(str(row.id)[:15], {}).get(_DELETED, code == "NOT_FOUND")
@@ -230,11 +230,11 @@ class Writing:
             return Result(Outcome.DONE, row.id)
         return Result(Outcome.MOVED, row.id, message=f"The {self.entity.name} is gone from Salesforce.")
 
-    def _version(self, id_: str) -> str | None:
+    def _version(self, id_: str, user: str | None) -> str | None:
         """The version that our write left; null when somebody else wrote after us."""
         record = self.current.get(id_[:15], {})
         version = record.get(self.entity.modified or "")
-        ours = record.get(_WHO) in (None, self.api.user)
+        ours = record.get(_WHO) in (None, user)
         return str(version) if version is not None and ours else None
 
     def _request(self, batch: Sequence[Row]) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class Writing:
             wheres["next"] = soql.one_of(self.entity.key, [str(row.id)[:15] for row in following])
         fields = [*self.fields, *([_DELETED] if self.entity.field(_DELETED) else [])]
         for name, where in wheres.items():
-            question = quote_plus(soql.select(self.entity.name, fields, where)) if len(where) < _LONGEST_QUESTION else ""
+            question = soql.encoded(soql.select(self.entity.name, fields, where)) if len(where) < _LONGEST_QUESTION else ""
             if 0 < len(question) < _LONGEST_QUESTION:
                 yield subrequest(name, "GET", self.api.place(f"queryAll?q={question}"))
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from orgs import KEYS
 from shopping import Visit
 
 from connector_resources.contract import Given, GrantState
@@ -144,3 +145,10 @@ def visit(shop: ShopSandbox) -> Iterator[Visit]:
     yield made
     for connector in made.opened:
         connector.close()
+
+
+@pytest.fixture
+def keyed(connect: Any) -> Salesforce:
+    """A connector whose creates are upserts."""
+    connector: Salesforce = connect(external_ids=KEYS)
+    return connector

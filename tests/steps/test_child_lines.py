@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from notebook import CLIENT_MAPPING, make_world
+from clients import CLIENT_MAPPING
+from notebook import make_world
 from orders import Orders, line, strategy
 
 from connector_resources.errors import ConfigurationError

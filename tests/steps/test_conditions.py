@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from notebook import CLIENT_MAPPING, World, make_world
+from clients import CLIENT_MAPPING
+from notebook import World, make_world
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.model import SyncStatus

@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from notebook import CLIENT_MAPPING, World, fill, make_world
+from clients import CLIENT_MAPPING
+from notebook import World, fill, make_world
 
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.settings import Settings

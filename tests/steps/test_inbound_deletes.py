@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from notebook import PERSON_MAPPING, World, fill, make_world, phone
+from clients import PERSON_MAPPING
+from notebook import World, fill, make_world, phone
 
 from connector_resources.errors import BrakePulled
 from integration_pipelines.model import SyncStatus

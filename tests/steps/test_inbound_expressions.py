@@ -2,7 +2,8 @@
 
 from decimal import Decimal
 
-from notebook import CLIENT_MAPPING, fill, make_world
+from clients import CLIENT_MAPPING
+from notebook import fill, make_world
 
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.settings import Settings

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from notebook import CLIENT_MAPPING, Notebook, World, fill, make_world, now, phone
+from clients import CLIENT_MAPPING
+from notebook import Notebook, World, fill, make_world, now, phone
 
 from connector_resources.contract import Entity, Field, FieldType, Page, Window
 from connector_resources.errors import NetworkError

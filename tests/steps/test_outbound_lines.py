@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from notebook import CLIENT_MAPPING, make_world, store_sync
+from clients import CLIENT_MAPPING
+from notebook import make_world, store_sync
 from orders import MAPPING, OUTWARD, Orders, line, strategy
 
 from connector_resources.errors import ConfigurationError

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from notebook import CLIENT_MAPPING, World, make_world, now, store_sync
+from clients import CLIENT_MAPPING
+from notebook import World, make_world, now, store_sync
 
 from connector_resources.contract import Changes, Entity
 from connector_resources.errors import ConfigurationError

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from notebook import CLIENT_MAPPING, World, fill, make_world
+from clients import CLIENT_MAPPING
+from notebook import World, fill, make_world
 from orders import Orders, line, strategy
 
 from integration_pipelines.settings import Settings

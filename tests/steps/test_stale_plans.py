@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from notebook import CLIENT_MAPPING, World, fill, make_world, now, phone
+from clients import CLIENT_MAPPING
+from notebook import World, fill, make_world, now, phone
 
 from connector_resources.errors import ConfigurationError, NetworkError
 from integration_pipelines.model import SyncStatus

@@ -5,8 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from clients import CLIENT_MAPPING
 from mailroom import NOON, attempt, fail, fail_for_good, succeed
-from notebook import CLIENT_MAPPING, World, make_world
+from notebook import World, make_world
 
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import alerts, history, retries, syncs
