@@ -226,11 +226,15 @@ class CallBudget(Protocol):
     """Calls that this connector may spend, across all processes."""
 
     def spend(self, calls: int = 1) -> None:
-        """Raises RateLimited when the reserve is reached."""
+        """Raises QuotaReached when none is left."""
         ...
 
     def observe(self, used: int, limit: int) -> None:
         """What the other side itself says of the day's use (Sforce-Limit-Info)."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was set aside and not spent."""
         ...
 
 
@@ -277,6 +281,8 @@ class Connector(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+        if self.given.budget:
+            self.given.budget.close()
 
     def close(self) -> None:  # noqa: B027 - optional: a connector without connections has nothing to close
         """Give back connections."""

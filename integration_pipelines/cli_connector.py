@@ -1,5 +1,6 @@
 """`integration connector` and `integration mapping`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,24 @@ def connector() -> None:
 @JSON
 def connector_list(tenant_name: str | None, json: bool) -> None:
     """Every connector of a tenant, and how its grant stands."""
-    from integration_pipelines.store import connectors
+    from integration_pipelines.store import call_budget, connectors
 
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        rows = [{**vars(row), "state": row.state} for row in connectors.every(scope)]
+        made = call_budget.made_on(scope, datetime.now(UTC).date())
+        rows = [
+            {**vars(row), "state": row.state, "calls_today": _calls(made.get(row.id), call_budget.limit_of(row.configuration))}
+            for row in connectors.every(scope)
+        ]
     columns = {"id": "id", "code": "code", "name": "name", "type": "type", "url": "address", "authentication_method": "by"}
-    grant = {"state": "state", "grant_expires_at": "grant expires", "last_used_at": "last used"}
+    grant = {"state": "state", "grant_expires_at": "grant expires", "last_used_at": "last used", "calls_today": "calls today"}
     cli_output.show(rows, columns | {"is_active": "active"} | grant, json=json)
+
+
+def _calls(made: tuple[int, int | None, int | None] | None, limit: int | None) -> str:
+    """12 of 5,000; and what the other side says of its own limit."""
+    calls, used, whole = made or (0, None, None)
+    own = f"{calls:,} of {limit:,}" if limit else f"{calls:,}"
+    return own if used is None else f"{own}; the system counts {used:,} of {whole:,}"
 
 
 @connector.command("create")
@@ -40,7 +52,13 @@ def connector_list(tenant_name: str | None, json: bool) -> None:
 @click.option("--url", required=True)
 @click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic or certificate")
 @click.option("--credentials", type=click.File("rb"), required=True, help="A JSON file, or - for standard input.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="What the type's own settings are; no secrets.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The type's own settings, and calls_per_day for any; no secrets.",
+)
 @TENANT
 def connector_create(
     name: str,
@@ -81,12 +99,23 @@ def connector_create(
     click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
 
 
-def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+def _pairs(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Whole numbers, true and false, and what is written in brackets as JSON; all else is text."""
     pairs = [one.partition("=") for one in settings]
     wrong = next((name for name, equals, _ in pairs if not equals or not name), None)
     if wrong is not None:
         raise click.UsageError(f"--set {wrong} must be like NAME=VALUE.")
-    return {name: value for name, _, value in pairs}
+    return {name: _value(value) for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    import orjson
+
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return found if isinstance(found, int | dict | list) else text
 
 
 @connector.command("test")

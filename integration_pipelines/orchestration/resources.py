@@ -17,6 +17,7 @@ from connector_resources.erp import Erp, ErpPlace
 from connector_resources.errors import ConfigurationError
 from connector_resources.registry import connector_class
 from integration_pipelines.settings import Settings
+from integration_pipelines.store.call_budget import CallBudget
 from integration_pipelines.store.connectors import ConnectorRow, StoredCredentials
 from integration_pipelines.store.database import Database, engine, explained
 from integration_pipelines.store.installation import APART
@@ -37,6 +38,7 @@ class ConnectorResource:
                 authentication_method=row.authentication_method,
                 credentials=StoredCredentials(database, tenant, row.id),
                 now=self.now,
+                budget=CallBudget(database, tenant, row.id, row.configuration, self.now),
                 configuration=row.configuration,
                 ca_file=self.settings.ca_file,
                 egress=Egress(self.settings.production, self.settings.allowed_hosts),

@@ -71,7 +71,7 @@ class Session:
     def close(self) -> None:
         for side in (self._external, self._erp):
             if side is not None:
-                side.close()
+                side.__exit__()
         if self._locks is not None:
             self._locks.invalidate()  # ends the connection, and with it the session's locks
             self._locks.close()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from connector_resources.contract import GrantState
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import audit
+from integration_pipelines.store.call_budget import limit_of
 from integration_pipelines.store.database import Database, Scope
 
 METHODS = ("oauth2", "api_key", "basic", "certificate")
@@ -63,7 +64,8 @@ def create(
     code: str | None = None,
     user: int,
 ) -> ConnectorRow:
-    """Raises ConfigurationError for a code that is taken, an unknown method, an address that is none or holds a password."""
+    """Raises ConfigurationError for a code that is taken, an unknown method, an address that is none or holds a password, a
+    limit of calls that is no number."""
     if authentication_method not in METHODS:
         raise ConfigurationError(f"Authentication method '{authentication_method}' is not one of {', '.join(METHODS)}.")
     if not re.match(r"^https?://[^\s/]+", url):
@@ -72,6 +74,7 @@ def create(
         raise ConfigurationError(
             "The external system's URL holds a user or password; leave it out and give it as a credential."
         )
+    limit_of(configuration or {})
     code = code or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100].strip("-") or connector_type
     if not name.strip() or len(name) > 255 or len(code) > 100:
         raise ConfigurationError("A connector's name has 1 to 255 characters, its code up to 100.")

@@ -151,6 +151,19 @@ connectors = sa.Table(
     sa.Index("uq_connectors_code", "tenant_id", "connector_code", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
 )
 
+connector_calls = sa.Table(
+    "connector_calls",
+    metadata,
+    tenant(),
+    Column("connector_id", BigInteger, nullable=False),
+    Column("day", sa.Date, nullable=False),
+    Column("calls", Integer, nullable=False, server_default="0"),
+    Column("told_used", Integer),
+    Column("told_limit", Integer),
+    within("connector_id", "connectors", ondelete="CASCADE"),
+    sa.PrimaryKeyConstraint("tenant_id", "connector_id", "day"),
+)
+
 connector_change_requests = sa.Table(
     "connector_change_requests",
     metadata,

@@ -64,6 +64,18 @@ def test_a_sync_through_a_manifest_fills_the_erp(shop: ShopSandbox, home: Path) 
     assert (second["updated"], second["deleted"], second["records_failed"]) == (1, 1, 0)
 
 
+def test_a_connector_has_a_limit_of_calls_of_its_own_and_shows_what_it_has_made(shop: ShopSandbox, home: Path) -> None:
+    connected(shop, home, "sandbox-rest")
+    given = ("--type", "sandbox-rest", "--url", shop.url, "--auth", "api_key", "--credentials", str(home / "secret.json"))
+    refused = run("connector", "create", "Less", *given, "--set", "calls_per_day=few", code=1)
+    assert "calls_per_day of a connector must be a whole number of at least 1." in refused.output
+    run("connector", "create", "Limited", *given, "--set", "calls_per_day=5000")
+    run("connector", "test", "1")
+    run("connector", "test", "2")
+    unlimited, limited = told("connector", "list")
+    assert (unlimited["calls_today"], limited["calls_today"]) == ("1", "1 of 5,000")
+
+
 @pytest.mark.parametrize("kind", ["rest", "soap", "graphql", "python"])
 def test_a_new_type_passes_its_own_test_against_the_sandbox(shop: ShopSandbox, home: Path, kind: str) -> None:
     run("connector", "new", "my-shop", "--kind", kind)

@@ -58,6 +58,8 @@ class Budget:
     def observe(self, used: int, limit: int) -> None:
         self.observed.append((used, limit))
 
+    def close(self) -> None: ...
+
 
 @dataclass
 class Connect:

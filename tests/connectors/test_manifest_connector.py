@@ -43,6 +43,8 @@ class Purse:
     def observe(self, used: int, limit: int) -> None:
         raise AssertionError((used, limit))
 
+    def close(self) -> None: ...
+
 
 @pytest.mark.parametrize("name", ["sandbox-rest", "sandbox-soap", "sandbox-graphql"])
 def test_each_call_is_paid_from_the_budget_and_none_goes_out_without(visit: Visit, shop: ShopSandbox, name: str) -> None:

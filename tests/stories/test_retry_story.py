@@ -172,3 +172,21 @@ def test_a_run_that_has_used_up_its_share_of_calls_ends_as_partial_and_says_when
     org.api_used = 0
     assert office.run().success
     assert office.last()["records_succeeded"] == 60
+
+
+def test_a_connector_with_a_limit_of_its_own_ends_its_run_as_partial_and_counts_what_it_has_called(office: Office) -> None:
+    office.change("""UPDATE connectors SET configuration = '{"calls_per_day": 1}'""")
+    finished = office.run()
+    assert not finished.success
+    row = office.last()
+    assert (row["sync_status"], row["records_failed"]) == ("partial", 0)
+    assert "calls_per_day" in row["error_message"]
+    assert row["retry_at"] > row["completed_at"]
+    assert office.rows("SELECT calls FROM connector_calls") == [{"calls": 1}]
+    office.change("""UPDATE connectors SET configuration = '{"calls_per_day": 100}'""")
+    assert office.run().success
+    assert office.last()["records_succeeded"] == 60
+    (counted,) = office.rows("SELECT calls, told_used, told_limit FROM connector_calls")
+    # counted are calls of the API, as Salesforce itself counts them, and tokens are none
+    assert counted["calls"] == counted["told_used"] == office.sandbox.state.api_used
+    assert counted["told_limit"] == office.sandbox.state.api_limit
