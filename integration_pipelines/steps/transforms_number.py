@@ -69,7 +69,7 @@ def to_integer(values: pa.Array, _: Scope) -> pa.Array:
 
 @transform(STRING, gives=WHOLE, reason="is not a number of at most ten digits and letters")
 def base62(values: pa.Array, _: Scope) -> pa.Array:
-    """The number that a text of digits, capitals and small letters stands for, as in the ids of Salesforce's records."""
+    """The number that a text of digits, capitals and small letters stands for, as ids do that are counted in base 62."""
     return per_unique(values, guarded(_from_base62), pa.int64())
 
 
