@@ -24,7 +24,7 @@ class Credentials(CredentialStore):
         return {"client_id": self.client, "client_secret": "secret"}
 
     def exclusive(self) -> AbstractContextManager[RotatingCredentials]:
-        raise NotImplementedError  # nothing rotates here
+        raise AssertionError("nothing rotates here")
 
 
 def measure(size: Size) -> list[Row]:
