@@ -5,13 +5,14 @@ process that is killed keeps its block: the count may be too high by a few calls
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from threading import Lock
 from typing import Any
 from uuid import UUID
 
 from connector_resources.contract import Clock
-from connector_resources.errors import ConfigurationError, QuotaReached
+from connector_resources.errors import ConfigurationError, NetworkError, QuotaReached
 from integration_pipelines.store.database import Database, Scope
 
 BLOCK = 25
@@ -66,8 +67,9 @@ class CallBudget:
         self._told = used, limit
 
     def close(self) -> None:
-        """Give back what was not spent, and keep what the other side has told."""
-        with self._lock:
+        """Give back what was not spent, and keep what the other side has told. A database that is gone does not keep anything
+        else from being closed: the count is then too high by a few calls."""
+        with self._lock, suppress(NetworkError):
             self._give_back()
 
     def _take(self, day: date, wanted: int) -> int:
