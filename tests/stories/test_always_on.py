@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from running import GraphQL, Running, furnish, operator_key, until
 
 from connector_resources.sandbox import Sandbox
 from integration_pipelines.store import history, syncs
-from integration_pipelines.store.database import Database
+from integration_pipelines.store.database import Database, engine
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,25 @@ def scalar(running: Running, database: Database, statement: str) -> int:
             return int(connection.exec_driver_sql(statement).scalar() or 0)
     except sa.exc.OperationalError:  # the database is down at the moment
         return -1
+
+
+@contextmanager
+def told(running: Running, database: Database, first: int) -> Iterator[None]:
+    """Where it fails: how the runs of the syncs from that one on stand, and what the server has said."""
+    try:
+        yield
+    except AssertionError as failure:
+        with running.owner(database).connect() as connection:
+            statement = (
+                "SELECT run_id, sync_configuration_id, attempt_number, sync_status, retry_at, left(error_message, 60)"
+                f" FROM sync_history WHERE sync_configuration_id >= {first} ORDER BY 2, 3"
+            )
+            rows = list(connection.exec_driver_sql(statement))
+        runs = engine(database.url, role=None, poolclass=sa.NullPool).url.set(database="dagster")
+        with sa.create_engine(runs, poolclass=sa.NullPool).connect() as connection:
+            asked = "SELECT run_id, status, update_timestamp, start_time, end_time FROM runs ORDER BY id DESC LIMIT 4"
+            rows += list(connection.exec_driver_sql(asked))
+        raise AssertionError("\n".join(map(str, [failure, *rows])) + "\n" + running.said()[-6000:]) from None
 
 
 def test_a_sync_can_be_launched_as_soon_as_it_is_made_and_its_schedule_begins(
@@ -158,15 +178,8 @@ def test_everything_is_killed_during_twenty_runs_and_every_run_comes_to_its_end(
     postmaster = int((running.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGKILL)
     distinct = f"SELECT count(DISTINCT sync_configuration_id) FROM sync_history {good}"
-    try:
+    with told(running, database, numbers[0]):
         until(lambda: scalar(running, database, distinct) == 20, 300, "twenty ends")
-    except AssertionError:
-        with running.owner(database).connect() as connection:
-            rows = connection.exec_driver_sql(
-                "SELECT sync_configuration_id, attempt_number, sync_status, retry_at, left(error_message, 60), started_at"
-                f" FROM sync_history WHERE sync_configuration_id >= {numbers[0]} ORDER BY 1, 2"
-            ).all()
-        raise AssertionError("\n".join(map(str, rows)) + "\n" + running.said()[-6000:]) from None
     until(lambda: scalar(running, database, "SELECT count(*) FROM sync_history WHERE sync_status = 'running'") == 0, 60)
     until(running.answers, 60, "readiness")
     for number in numbers[1::2]:  # children whose parents' run was killed were set aside, and heal
@@ -191,8 +204,10 @@ def test_the_supervisor_killed_in_the_middle_of_runs_is_started_again_and_leaves
     running.process.wait()
     until(lambda: not running.pids("supervised"), 20, "the end of the children")
     running.start()
-    until(lambda: scalar(running, database, "SELECT count(DISTINCT sync_configuration_id) FROM sync_history WHERE sync_status"
-          f" IN ('completed', 'partial') AND sync_configuration_id = ANY(ARRAY{numbers})") == 2, 60, "both ends")  # fmt: skip
+    ended = f"""SELECT count(DISTINCT sync_configuration_id) FROM sync_history
+                WHERE sync_status IN ('completed', 'partial') AND sync_configuration_id = ANY(ARRAY{numbers})"""
+    with told(running, database, numbers[0]):
+        until(lambda: scalar(running, database, ended) == 2, 240, "both ends")
     graphql.launch(numbers[1])  # contacts whose account's run was killed were set aside, and heal
     people = "SELECT count(*) FROM erp.contact_person WHERE tenant_id = (SELECT id FROM tenants WHERE name = 'again')"
     until(lambda: scalar(running, database, people) == 300, 60, "all contacts")
