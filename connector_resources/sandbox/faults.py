@@ -88,6 +88,7 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._hidden: frozenset[tuple[str, str]] = frozenset()
         self._requests: list[Request] = []
 
     def add(self, kind: Kind, **settings: Any) -> Fault:
@@ -104,17 +105,21 @@ class Faults:
         if kind == "refuse" and not (fault.sobject and fault.field and fault.code):
             raise ConfigurationError("A fault of kind 'refuse' needs 'sobject', 'field', 'value' and 'code'.")
         with self._lock:
-            self._faults.append(fault)
+            self._set([*self._faults, fault])
         return fault
 
     def clear(self) -> None:
         """Switch every fault off."""
         with self._lock:
-            self._faults.clear()
+            self._set([])
 
     def remove(self, fault: Fault) -> None:
         with self._lock:
-            self._faults = [kept for kept in self._faults if kept is not fault]
+            self._set([kept for kept in self._faults if kept is not fault])
+
+    def _set(self, faults: list[Fault]) -> None:
+        self._faults = faults
+        self._hidden = frozenset((fault.sobject, fault.field) for fault in faults if fault.kind == "hide")
 
     def listed(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -133,10 +138,9 @@ class Faults:
                     striking.append(replace(fault))
         return striking
 
-    def hidden(self) -> set[tuple[str, str]]:
+    def hidden(self) -> frozenset[tuple[str, str]]:
         """(sobject, field) pairs that are gone."""
-        with self._lock:
-            return {(fault.sobject, fault.field) for fault in self._faults if fault.kind == "hide"}
+        return self._hidden
 
     def drifted(self, sobject: str) -> dict[str, str]:
         """Field → kind of drift, of one type of records."""
@@ -145,6 +149,8 @@ class Faults:
 
     def refusing(self, sobject: str, record: Mapping[str, Any]) -> Fault | None:
         """The fault that refuses this record, if there is one."""
+        if not self._faults:
+            return None
         with self._lock:
             for fault in self._faults:
                 if fault.kind != "refuse" or fault.sobject != sobject or str(record.get(fault.field)) != fault.value:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from connector_resources.sandbox.salesforce import ids, tables, writes
 from connector_resources.sandbox.salesforce.org import Org
 from connector_resources.sandbox.salesforce.paths import relation
+from connector_resources.sandbox.salesforce.reading import read
 from connector_resources.sandbox.salesforce.refusal import Refusal
 from connector_resources.sandbox.salesforce.schema import SObjectType
 from connector_resources.sandbox.salesforce.tables import DELIMITERS, ENDINGS, Table
@@ -110,15 +111,17 @@ def _writer(
     def write(row: Mapping[str, str], values: dict[str, Any]) -> tuple[str, bool]:
         try:
             if operation == "insert":
-                return writes.create(org, kind, values), True
+                return writes.create(org, kind, read(org, kind, values)), True
             given = row[key or "Id"]
             if not given:
                 raise Refusal(400, "MISSING_ARGUMENT", f"{key} not specified", [])
             if operation == "upsert":
                 rest = {name: value for name, value in values.items() if name.lower() != str(key).lower()}
-                return writes.upsert(org, kind, str(key), given, rest)
-            change: Any = writes.update if operation == "update" else writes.delete
-            change(org, kind, given, *([values] if operation == "update" else []))
+                return writes.upsert(org, kind, str(key), given, read(org, kind, rest))
+            if operation == "update":
+                writes.update(org, kind, given, read(org, kind, values))
+            else:
+                writes.delete(org, kind, given)
             return ids.normal(given) or given, False
         except writes.Ambiguous:
             raise Refusal(400, "DUPLICATE_EXTERNAL_ID", f"{key}: more than one record found for it", [str(key)]) from None

@@ -1,17 +1,19 @@
 """One request, and its answer."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
+
+import orjson
 
 from connector_resources.sandbox.salesforce.refusal import Refusal
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request. `base`: the URL under which the org was reached; header names are lower case; path and query as sent."""
+    """One request. `base`: the URL under which the org was reached; header names are lower case; path and query as sent.
+    `content`: what the body holds, if it was read already."""
 
     method: str
     path: str
@@ -19,6 +21,7 @@ class Call:
     headers: Mapping[str, str]
     body: bytes
     base: str
+    content: Any = None
 
     @property
     def params(self) -> dict[str, str]:
@@ -30,10 +33,9 @@ class Call:
     def json(self) -> dict[str, Any]:
         """The body. Raises Refusal 400 for anything but a JSON object."""
         try:
-            body = json.loads(self.body)
-        except ValueError as problem:
-            line, column = getattr(problem, "lineno", 1), getattr(problem, "colno", 1)
-            message = f"Unexpected character or end of input at [line:{line}, column:{column}]"
+            body = orjson.loads(self.body) if self.content is None else self.content
+        except orjson.JSONDecodeError as problem:
+            message = f"Unexpected character or end of input at [line:{problem.lineno}, column:{problem.colno}]"
             raise Refusal(400, "JSON_PARSER_ERROR", message) from None
         if not isinstance(body, dict):
             raise Refusal(

@@ -2,6 +2,7 @@
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+_UPPER = {ord(char): "01"["A" <= char <= "Z"] for char in _DIGITS}
 _INSTANCE = "Wz0"  # the two characters of the org's instance, and a reserved one
 
 
@@ -16,16 +17,13 @@ def record_id(prefix: str, number: int) -> str:
 
 def with_suffix(short: str) -> str:
     """15 characters → 18: each suffix character holds, as five bits, which of five characters are upper case."""
-    suffix = ""
-    for start in (0, 5, 10):
-        bits = sum(1 << place for place, char in enumerate(short[start : start + 5]) if "A" <= char <= "Z")
-        suffix += _SUFFIX[bits]
-    return short + suffix
+    bits = short.translate(_UPPER)
+    return short + "".join(_SUFFIX[int(bits[start : start + 5][::-1], 2)] for start in (0, 5, 10))
 
 
 def normal(text: object) -> str | None:
     """The 18-character form of a 15- or 18-character id; None for a text that is no id."""
-    if not isinstance(text, str) or len(text) not in (15, 18) or any(char not in _DIGITS for char in text):
+    if not isinstance(text, str) or len(text) not in (15, 18) or not (text.isascii() and text.isalnum()):
         return None
     full = with_suffix(text[:15])
     return full if len(text) == 15 or full[15:] == text[15:].upper() else None

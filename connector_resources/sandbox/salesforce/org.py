@@ -5,7 +5,7 @@ All public methods are safe to call from any thread while the org is being serve
 
 import secrets
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ from connector_resources.sandbox.salesforce.records import Record, instant_of, i
 from connector_resources.sandbox.salesforce.refusal import Refusal, not_found
 from connector_resources.sandbox.salesforce.schema import SField, SObjectType, load_schema
 from connector_resources.sandbox.salesforce.seed import REFERENCE, Seed
+from connector_resources.sandbox.salesforce.stored import readers
 
 if TYPE_CHECKING:
     from connector_resources.sandbox.salesforce.jobs import Job
@@ -56,7 +57,7 @@ class Org:
         accounts: int,
         contacts: int,
         now: Callable[[], datetime],
-        hidden: Callable[[], Container[tuple[str, str]]] = frozenset,
+        hidden: Callable[[], frozenset[tuple[str, str]]] = frozenset,
         refusing: Callable[[str, Mapping[str, Any]], "Refusing | None"] = lambda _, __: None,
     ) -> None:
         """`hidden()`: (sobject type, field) pairs that describe, query and writes do not know. `refusing(type, record)`: why
@@ -64,6 +65,7 @@ class Org:
         self.lock = threading.RLock()
         self.now = now
         self.schema = load_schema()
+        self.readers = readers(self.schema)
         self.records = Seed(self.schema, seed, accounts, contacts).tables()
         self.api_limit = 100_000
         self.api_used = 0
@@ -99,8 +101,9 @@ class Org:
 
     def field(self, kind: SObjectType, name: str) -> SField | None:
         """The field of this name, whatever its case, if it can be seen now."""
-        found = kind.by_lower_name.get(name.lower())
-        return None if found is None or (kind.name, found.name) in self.hidden() else found
+        found = kind.fields.get(name) or kind.by_lower_name.get(name.lower())
+        hidden = self.hidden()
+        return None if found is None or (hidden and (kind.name, found.name) in hidden) else found
 
     # Records
 

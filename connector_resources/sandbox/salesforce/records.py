@@ -15,8 +15,7 @@ Record: TypeAlias = dict[str, Any]
 
 def instant_text(moment: datetime) -> str:
     """ "2026-01-31T12:00:00.000+0000": how the REST API writes an instant, milliseconds cut off."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}+0000"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "+0000"
 
 
 def instant_of(text: str) -> datetime:

@@ -3,7 +3,6 @@
 Follows the REST API Developer Guide; versions as Salesforce retires them ("API End-of-Life Policy").
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from connector_resources.sandbox.salesforce.jobs import Jobs
 from connector_resources.sandbox.salesforce.oauth import CONSENT, Authority
 from connector_resources.sandbox.salesforce.org import Org
 from connector_resources.sandbox.salesforce.paths import Place, locate
+from connector_resources.sandbox.salesforce.reading import read
 from connector_resources.sandbox.salesforce.records import Record
 from connector_resources.sandbox.salesforce.refusal import Refusal, not_found
 
@@ -227,12 +227,13 @@ class Rest:
 
     def create(self, call: Call, version: str, name: str) -> Answer:
         kind = self.org.kind(name)
-        id_ = writes.create(self.org, kind, call.json())
+        id_ = writes.create(self.org, kind, read(self.org, kind, call.json()))
         where = {"Location": f"{version}/sobjects/{kind.name}/{id_}"}
         return Answer(201, {"id": id_, "success": True, "errors": []}, where)
 
     def update(self, call: Call, _: str, name: str, id_: str) -> Answer:
-        writes.update(self.org, self.org.kind(name), id_, call.json())
+        kind = self.org.kind(name)
+        writes.update(self.org, kind, id_, read(self.org, kind, call.json()))
         return Answer(204)
 
     def delete(self, _: Call, __: str, name: str, id_: str) -> Answer:
@@ -247,8 +248,9 @@ class Rest:
         return Answer(204)
 
     def upsert(self, call: Call, version: str, name: str, field_name: str, value: str) -> Answer:
+        kind = self.org.kind(name)
         try:
-            id_, created = writes.upsert(self.org, self.org.kind(name), field_name, value, call.json())
+            id_, created = writes.upsert(self.org, kind, field_name, value, read(self.org, kind, call.json()))
         except writes.Ambiguous as several:
             return _choices(version, name, several)
         return Answer(201 if created else 200, {"id": id_, "success": True, "errors": [], "created": created})
@@ -272,13 +274,12 @@ class Rest:
             match = re.fullmatch(r"/services/data/(v\d+\.0)/(.*)", path.rstrip("/"))
             if match is None or match[2] == "composite":
                 raise Refusal(400, "INVALID_INPUT", f"The url of a subrequest must lead to a resource of this API: {url}")
-            content = b"" if body is None else json.dumps(body).encode()
             names = {name.lower(): value for name, value in headers.items()}
-            inner = Call(method, path, question, {**call.headers, **names}, content, call.base)
+            inner = Call(method, path, question, {**call.headers, **names}, b"", call.base, body)
             answer = self._routed(inner, f"/services/data/{match[1]}", match[2])
             return answer.status, answer.body, answer.headers
 
-        return Answer(200, subrequests.answered(self.org, call.json(), run))
+        return Answer(200, subrequests.answered(self.org, call.json(), run, b"@{" in call.body))
 
     # Bulk API 2.0
 

@@ -162,6 +162,16 @@ class SObjectType:
     def by_lower_name(self) -> Mapping[str, SField]:
         return {name.lower(): field for name, field in self.fields.items()}
 
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Fields that a record must have."""
+        return tuple(name for name, field in self.fields.items() if field.required)
+
+    @cached_property
+    def locking(self) -> tuple[str, ...]:
+        """Fields that hold ids of what a write locks: the record, and its parents."""
+        return ("Id", *(name for name, field in self.fields.items() if field.to not in (None, "User")))
+
     def described(self, base: str) -> dict[str, Any]:
         """As in a global describe; `base` is the path of the API's version ("/services/data/v67.0")."""
         place = f"{base}/sobjects/{self.name}"

@@ -111,6 +111,7 @@ def refusal(text: str, at: int, code: str, message: str) -> Refusal:
     return Refusal(400, code, f"\n{excerpt}\n{' ' * (at - start)}^\nERROR at Row:{row}:Column:{column}\n{message}")
 
 
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
@@ -129,6 +130,9 @@ class _Builder(Transformer[Token, Any]):
 
     def STRING(self, token: Token) -> Value:
         return Value("string", str(token))
+
+    def STRINGS(self, token: Token) -> list[Value]:
+        return [Value("string", one[0]) for one in _STRING.finditer(token)]
 
     def NUMBER(self, token: Token) -> Value:
         return Value("number", float(token) if re.search("[.eE]", token) else int(token))
@@ -164,7 +168,8 @@ class _Builder(Transformer[Token, Any]):
         path, *choices = parts
         if isinstance(choices[0], Query):
             return Membership(path, choices[0], negated)
-        plain = (Value("string", unescaped(v.value)) if v.kind == "string" else v for v in choices)
+        flat = (one for choice in choices for one in (choice if isinstance(choice, list) else [choice]))
+        plain = (Value("string", unescaped(v.value)) if v.kind == "string" else v for v in flat)
         return Membership(path, tuple(plain), negated)
 
     def not_member(self, parts: list[Any]) -> Membership:

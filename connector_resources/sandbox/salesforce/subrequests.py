@@ -15,8 +15,9 @@ _HALTED = "The transaction was rolled back since another operation in the same t
 Run = Callable[[str, str, Any, Mapping[str, str]], tuple[int, Any, Mapping[str, str]]]
 
 
-def answered(org: Org, body: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """`run(method, url, body, headers)` gives (status, body, headers). Raises Refusal 400 for what is wrong as a whole."""
+def answered(org: Org, body: Mapping[str, Any], run: Run, referring: bool) -> dict[str, Any]:
+    """`run(method, url, body, headers)` gives (status, body, headers); `referring`: some request may name a result of another.
+    Raises Refusal 400 for what is wrong as a whole."""
     given = _checked(body)
     done: dict[str, tuple[int, Any]] = {}
     with org.lock:
@@ -25,7 +26,9 @@ def answered(org: Org, body: Mapping[str, Any], run: Run) -> dict[str, Any]:
         for request in given:
             name = request["referenceId"]
             try:
-                url, content = (_filled(request.get(part), done) for part in ("url", "body"))
+                url, content = request["url"], request.get("body")
+                if referring:
+                    url, content = _filled(url, done), _filled(content, done)
                 status, answer, headers = run(str(request["method"]), url, content, request.get("httpHeaders") or {})
             except Refusal as problem:
                 status, answer, headers = problem.status, problem.body, {}
