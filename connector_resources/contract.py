@@ -80,7 +80,8 @@ class Field:
 @dataclass(frozen=True)
 class Lines:
     """Child lines of a document: field `name` of the parent holds the lines of `entity`, matched by the line's `key`.
-    Without a key the whole list is one field."""
+    Without a key the whole list is one field. A connector that describes lines is asked for them by the paths of their fields
+    (`lines.quantity`), and answers with one JSON column `lines`: a list of objects."""
 
     name: str
     entity: str
