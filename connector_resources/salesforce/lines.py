@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from connector_resources.contract import Entity, Field, FieldType, Page
 from connector_resources.errors import ContractError
 from connector_resources.http import Answer
+from connector_resources.salesforce.values import array
 from connector_resources.values import json_text
 
 Lines: TypeAlias = Mapping[str, Mapping[str, Field]]  # relationship → path within a line → its field
@@ -16,33 +17,34 @@ STAMP = "SystemModstamp"
 
 def columns(
     entity: Entity, lines: Lines, records: Sequence[Mapping[str, Any]], more: Callable[[str], Answer]
-) -> dict[str, list[Any]]:
-    """Each relationship as a column of JSON texts; and the entity's instant of modification, which is the latest of its lines
-    where that is later. Raises ContractError for an answer that is none."""
+) -> tuple[dict[str, list[Any]], list[str | None]]:
+    """Each relationship as a column of JSON texts; and of each document the latest instant at which one of its lines was
+    modified. Raises ContractError for an answer that is none."""
     found: dict[str, list[Any]] = {}
-    stamps = [record.get(entity.modified) for record in records] if entity.modified else []
+    stamps: list[str | None] = [None] * len(records)
     for name, fields in lines.items():
         texts = []
         for at, record in enumerate(records):
             children = list(_children(entity, name, record, more))
             texts.append(json_text([_line(child, fields) for child in children]))
-            if stamps:
-                stamps[at] = max([stamps[at], *(child[STAMP] for child in children if child.get(STAMP))])
+            told = [stamps[at], *(child.get(STAMP) for child in children)]
+            stamps[at] = max((stamp for stamp in told if stamp), default=None)
         found[name] = texts
-    return found | ({entity.modified: stamps} if entity.modified and stamps else {})
+    return found, stamps
 
 
-def stamped(page: Page, latest: Mapping[str, str]) -> Page:
-    """The page with instants of modification that are at least these (id → text): a deleted line shows in no document."""
+def touched(page: Page, latest: Sequence[str | None]) -> Page:
+    """The page with instants of modification that are at least these: a document is as new as its lines. Its version stays its
+    own."""
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    texts = [max(version, latest.get(str(record), "")) for record, version in page.marks["version"].items()]
-    versions = pa.array(texts, pa.string())
-    moments = versions.cast(pa.timestamp("us", "UTC"))
-    typed = {"version": versions, "modified": moments}
-    marks = page.marks.assign(**{name: pd.arrays.ArrowExtensionArray(values) for name, values in typed.items()})
-    return Page(page.records, marks, page.absent)
+    stamps = pa.array(latest, pa.string()).cast(pa.timestamp("us", "UTC"))
+    own = array(page.marks["modified"])
+    later = pc.fill_null(pc.greater(stamps, own), False)
+    modified = pc.if_else(later, stamps, own)
+    return Page(page.records, page.marks.assign(modified=pd.arrays.ArrowExtensionArray(modified)), page.absent)
 
 
 def _children(

@@ -18,7 +18,7 @@ from connector_resources.errors import ContractError
 from connector_resources.frames import arrow_type, page
 from connector_resources.http import Answer
 from connector_resources.salesforce import soql
-from connector_resources.salesforce.lines import STAMP, Lines
+from connector_resources.salesforce.lines import STAMP, Lines, touched
 from connector_resources.salesforce.lines import columns as lines_of
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def from_json(plan: Plan, answer: Answer, more: "Callable[[str], Answer] | None"
     if not isinstance(records, list):
         raise ContractError("Salesforce answered a query without a list of records.")
     columns = {path: _values(plan.entity.name, path, records) for path in plan.paths}
-    if plan.lines and more:
-        columns |= lines_of(plan.entity, plan.lines, records, more)
-    return _fetched(_page(plan, columns), body)
+    if not plan.lines or more is None:
+        return _fetched(_page(plan, columns), body)
+    texts, stamps = lines_of(plan.entity, plan.lines, records, more)
+    return _fetched(touched(_page(plan, columns | texts), stamps), body)
 
 
 def from_csv(plan: Plan, content: bytes) -> Page:

@@ -80,17 +80,15 @@ class Reader:
             seen.update(page.records.index)
             yield page
         latest: dict[str, str] = {}
-        since = cast("datetime", window.since)
         for lines in (one for one in plan.entity.lines if one.name in plan.lines):
-            child = self.describe(lines.entity).entity
-            asked = self.plan(child, [lines.parent])
-            for page, _ in self._pages(asked, "queryAll", asked.query(soql.at_least(lines_of.STAMP, since))):
+            asked = self.plan(self.describe(lines.entity).entity, [lines.parent])
+            for page in self.window(asked, Window(window.since)):
                 parents = page.records[lines.parent].to_list()
                 for parent, stamp in zip(parents, page.marks["version"].to_list(), strict=True):
                     if parent not in seen:
                         latest[parent] = max(latest.get(parent, ""), stamp)
         for page in self.ids(plan, list(latest)) if latest else ():
-            yield lines_of.stamped(page, latest)
+            yield lines_of.touched(page, [latest.get(str(record)) for record in page.records.index])
 
     def everything(self, plan: Plan, window: Window, jobs: Jobs, above: int) -> Iterator[Page]:
         """Pages of all records: by a bulk query, in no order, where there are more than `above` or too few calls are left to
@@ -169,16 +167,15 @@ def _settled(found: Page, started: datetime | None) -> datetime | None:
     """The latest modification on the page that was there when the query began: up to it everything has been read.
 
     A later one belongs to a record that changed since, and that stood somewhere else in the order."""
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if started is None or not len(found.records):
         return None
-    last = found.marks["modified"].iloc[-1]
-    if not pd.isna(last) and last < started - _CLOCKS:  # the usual case: pages are in this order
-        return cast("datetime", last.to_pydatetime())
-    moments = pa.array(found.marks["modified"])
+    moments = pa.array(found.marks["version"]).cast(pa.timestamp("us", "UTC"))  # a document may show the instant of its lines
+    last = moments[-1].as_py()
+    if last is not None and last < started - _CLOCKS:  # the usual case: pages are in this order
+        return cast("datetime", last)
     latest: datetime | None = pc.max(moments.filter(pc.less(moments, pa.scalar(started - _CLOCKS, moments.type)))).as_py()
     return latest
 
