@@ -39,7 +39,7 @@ def select(
     """`where` is a condition made of `at_least`, `equal` or `one_of`; `lines`: child relationship → paths. Raises
     ConfigurationError where it gets too long."""
     alive = "WHERE IsDeleted = FALSE"  # queryAll would show children that were deleted
-    children = [f"(SELECT {','.join(map(name, inner))} FROM {name(one)} {alive})" for one, inner in lines.items()]  # noqa: S608
+    children = [f"(SELECT {','.join(map(name, inner))} FROM {name(one)} {alive})" for one, inner in lines.items()]  # noqa: S608 - names
     text = f"SELECT {','.join([*map(name, paths), *children])} FROM {name(entity)}"  # noqa: S608 - names only, checked
     text += f" WHERE {where}" if where else ""
     text += f" ORDER BY {','.join(f'{name(path)} ASC' for path in order)}" if order else ""

@@ -1,4 +1,4 @@
-"""A mapping's conditions: which records are synced at all."""
+"""A mapping's conditions: which records are synced at all; and how a constant that goes out is spelled."""
 
 from typing import Any
 
@@ -80,3 +80,17 @@ def test_a_wrong_condition_is_refused_by_its_place(
         mapping = CLIENT_MAPPING.replace("mappings:", f"transformation_functions: {{when: {condition}}}\nmappings:")
         parse_yaml(mapping, "test.yaml")
         make_world(database, settings, mapping=mapping).run()
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("{source: Email, target: email, constant: x, direction: outbound}", "has a 'source' and no 'target'"),
+        ("{constant: x, direction: outbound}", "either a 'source', a 'constant'"),
+        ("{constant: x}", "'target' is missing"),
+        ("{source: Email, constant: x, target: email}", "either a 'source', a 'constant'"),
+    ],
+)
+def test_a_constant_that_goes_out_has_one_spelling(rule: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        parse_yaml(CLIENT_MAPPING.replace("  - {source: Email, target: email}\n", f"  - {rule}\n"), "test.yaml")

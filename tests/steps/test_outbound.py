@@ -9,9 +9,8 @@ from clients import CLIENT_MAPPING
 from notebook import World, fill, make_world
 
 from connector_resources.contract import Changes, Entity
-from connector_resources.errors import ConfigurationError, SystemUnavailable
+from connector_resources.errors import SystemUnavailable
 from integration_pipelines.settings import Settings
-from integration_pipelines.steps.mapping import parse_yaml
 from integration_pipelines.store import ledger
 from integration_pipelines.store.database import Database
 
@@ -336,17 +335,3 @@ def test_a_field_that_is_set_for_good_is_written_once_and_a_later_change_waits(b
     assert error["error_type"] == "conflict"
     assert "is closed for changes, and customer_number, phone differs" in error["error_message"]
     assert by_number(both, "A1").get("Phone") is None
-
-
-@pytest.mark.parametrize(
-    ("rule", "sentence"),
-    [
-        ("{source: Email, target: email, constant: x, direction: outbound}", "has a 'source' and no 'target'"),
-        ("{constant: x, direction: outbound}", "either a 'source', a 'constant'"),
-        ("{constant: x}", "'target' is missing"),
-        ("{source: Email, constant: x, target: email}", "either a 'source', a 'constant'"),
-    ],
-)
-def test_a_constant_that_goes_out_has_one_spelling(rule: str, sentence: str) -> None:
-    with pytest.raises(ConfigurationError, match=sentence):
-        parse_yaml(CLIENT_MAPPING.replace("  - {source: Email, target: email}\n", f"  - {rule}\n"), "test.yaml")
