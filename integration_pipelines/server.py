@@ -17,7 +17,7 @@ import dagster as dg
 import sqlalchemy as sa
 import uvicorn
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._daemon.controller import all_daemons_healthy
+from dagster._daemon.controller import all_daemons_live
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__ as dagster_version
 from fastapi import FastAPI
@@ -90,7 +90,8 @@ def _needed(database: Database, workspace: WorkspaceProcessContext) -> dict[str,
     try:
         with database.directory() as connection:
             connection.execute(sa.text("SELECT 1"))
-        daemon = all_daemons_healthy(workspace.instance, heartbeat_tolerance_seconds=60)
+        # live: Dagster's "healthy" stays false for five minutes after an error that is long over (a database restarted, say)
+        daemon = all_daemons_live(workspace.instance, heartbeat_tolerance_seconds=60)
     except (IntegrationError, sa.exc.SQLAlchemyError):
         return {"database": False}
     location = workspace.get_current_workspace().code_location_entries.get(LOCATION)

@@ -1,7 +1,7 @@
 """A mapping that was compiled against its two entities, ready to be applied by steps/map.py."""
 
 from collections.abc import Mapping as Table
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pyarrow as pa
@@ -68,6 +68,11 @@ class Mapping:
     references: Table[str, Reference]
     conditions: tuple[Step, ...]
     paths: Table[str, SourcePath]
+
+    @property
+    def keys_alone(self) -> "Mapping":
+        """The rules of the match key, for every record: what is not synced, or cannot be mapped, has a key as well."""
+        return replace(self, rules=tuple(one for one in self.rules if one.rule.match), conditions=())
 
     def match_text(self, records: pd.DataFrame) -> pa.Array:
         """The match key of records that have the target's fields, normalised, as one text each; null where a part of it is

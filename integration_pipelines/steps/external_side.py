@@ -53,11 +53,24 @@ def read(run: Run, ids: Sequence[str]) -> ExternalSide:
 
 
 def of_pages(run: Run, pages: Iterable[Page]) -> ExternalSide:
+    return of_batch(run, _joined(run, pages))
+
+
+def match_keys(run: Run, pages: Iterable[Page]) -> pd.DataFrame:
+    """The fields of the match key, as the ERP has them, of all records in these pages that are alive: also of those that are
+    not synced. Whoever cannot see them would make them a second time."""
+    whole = _joined(run, pages)
+    mapped = apply(run.mapping.keys_alone, whole.take(~whole.deleted))
+    with run.database.tenant(run.tenant) as scope:
+        return resolve_references(run, scope, mapped).records
+
+
+def _joined(run: Run, pages: Iterable[Page]) -> Batch:
     batches = [Batch(page.records, page.marks, page.absent) for page in pages if len(page.records)]
     if not batches:
-        return of_batch(run, _nothing(run))
+        return _nothing(run)
     whole = concat(batches)
-    return of_batch(run, whole.take(~whole.records.index.duplicated(keep="last")))
+    return whole.take(~whole.records.index.duplicated(keep="last"))
 
 
 def of_batch(run: Run, raw: Batch) -> ExternalSide:

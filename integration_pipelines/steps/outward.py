@@ -27,7 +27,6 @@ def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
     """The batch with plan, written (ERP fields) and withheld (external fields). `later`: ERP records whose pair this run
     writes from the external side first; load resolves them when that is done."""
     with run.database.tenant(run.tenant) as scope:
-        batch = external_references(run, scope, batch)
         found = aligned(links.find(scope, run.pair, array(batch.records.index).to_pylist(), Side.ERP), batch.records.index)
         texts = canonical(batch.records, run.fields)
         prints = sides.fingerprints(scope, texts, np.ones(texts.shape, dtype=bool))
@@ -38,16 +37,19 @@ def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
     off = _inactive(run, batch) & (~linked | buried)
     skip = (echo | (deleted & (~linked | buried)) | off) & ~wait
     parts = [sides.skipped(run, batch.take(skip)), _later(run, _alone(batch.take(wait)))]
-    rest = ~skip & ~wait
+    with run.database.tenant(run.tenant) as scope:
+        rest = external_references(run, scope, _alone(batch.take(~skip & ~wait)), batch.records.index[linked & ~buried])
+    parts.append(sides.skipped(run, rest.take(np.zeros(len(rest), dtype=bool))))  # carries those whose parent is not there yet
     for mask, planned in (
         (linked & deleted & ~buried, outward_deletes.deleted),
         (linked & ~deleted & buried, outward_deletes.edited_after),
         (linked & ~deleted & ~buried, outward_pairs.changed),
         (~linked & ~deleted, outward_meeting.met),
     ):
-        chosen = mask & rest
+        chosen = bools(pc.is_in(array(rest.records.index), value_set=array(batch.records.index[mask])))
         if chosen.any():
-            parts.append(planned(run, _alone(batch.take(chosen)), found[chosen]))
+            part = _alone(rest.take(chosen))
+            parts.append(planned(run, part, aligned(found, part.records.index)))
     return concat(parts)
 
 

@@ -3,6 +3,7 @@
 The same rules as on the way in (meeting.py): one candidate links, several park, and so does one that another ERP record holds.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connector_resources.contract import Condition, FieldType, Window
+from connector_resources.contract import Condition, FieldType, Page, Window
 from integration_pipelines.canonical import TEXT, array
 from integration_pipelines.model import Batch, bools, concat
 from integration_pipelines.steps import external_side, meeting, sides
@@ -99,16 +100,11 @@ def _candidates(run: Run, batch: Batch, wanted: pa.Array) -> dict[bytes, list[st
     place = _looked_up(run, batch)
     if place is not None and run.external.capabilities.find:
         field, texts = place
-        pages = run.external.find(run.source, run.watched, Condition(field, tuple(sorted(set(texts)))))
-        there = external_side.of_pages(run, pages)
-        table = _table(run, there)
+        table = _table(run, run.external.find(run.source, run.watched, Condition(field, tuple(sorted(set(texts))))))
     else:
         if run.external_matches is None:
             pages = run.external.read(run.source, run.watched, Window(deleted=False))
-            run.external_matches = pa.concat_tables(
-                [_table(run, external_side.of_pages(run, [page])) for page in pages]
-                or [_table(run, external_side.read(run, []))]
-            )
+            run.external_matches = pa.concat_tables([_table(run, [page]) for page in pages] or [_table(run, ())])
         table = run.external_matches
     fitting = table.filter(pc.is_in(table["digest"], value_set=wanted.drop_null()))
     found: dict[bytes, list[str]] = {}
@@ -117,10 +113,9 @@ def _candidates(run: Run, batch: Batch, wanted: pa.Array) -> dict[bytes, list[st
     return found
 
 
-def _table(run: Run, there: external_side.ExternalSide) -> pa.Table:
+def _table(run: Run, pages: Iterable[Page]) -> pa.Table:
     """Match keys of external records that are alive."""
-    dead = array(there.raw.index[bools(array(there.marks["deleted"]))])
-    alive = there.records[~bools(pc.is_in(array(there.records.index), value_set=dead))]
+    alive = external_side.match_keys(run, pages)
     with run.database.tenant(run.tenant) as scope:
         digests = meeting.digests_of(run, scope, alive)
     return pa.table({"digest": digests, "external_id": array(alive.index).cast(TEXT)})

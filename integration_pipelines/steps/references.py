@@ -24,7 +24,7 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
     for name, reference in run.mapping.references.items():
         if not len(batch):
             break
-        if "." in name:  # inside child lines
+        if name not in batch.records.columns:  # it is inside child lines, or not asked for
             continue
         known = _known(run, scope, reference, batch.records[name], Side.EXTERNAL)
         records = batch.records.assign(**{name: _exchanged(batch.records[name], known)})
@@ -32,8 +32,9 @@ def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
     return with_lines(run, scope, batch)
 
 
-def external_references(run: Run, scope: Scope, batch: Batch) -> Batch:
-    """The same for what goes out: ERP ids in `outgoing` become external ids."""
+def external_references(run: Run, scope: Scope, batch: Batch, linked: "pd.Index[Any]") -> Batch:
+    """The same for what goes out: ERP ids in `outgoing` become external ids. A field that is set for good at creation makes no
+    record wait that is `linked`."""
     for name, reference in (run.outward.references if run.outward else {}).items():
         out = batch.outgoing
         if not len(batch) or out is None:
@@ -41,6 +42,10 @@ def external_references(run: Run, scope: Scope, batch: Batch) -> Batch:
         if name not in out.columns:
             batch = _lines_exchanged(run, scope, batch, name, reference)
             continue
+        field = run.source.field(name)
+        if field is not None and field.fixed:
+            made = pa.array(~batch.records.index.isin(linked))
+            out = out.assign(**{name: extension(pc.if_else(made, array(out[name]), pa.scalar(None, pa.string())))})
         known = _known(run, scope, reference, out[name], Side.ERP)
         outgoing = out.assign(**{name: _exchanged(out[name], known)})
         batch = _with_parents(replace(batch, outgoing=outgoing), out[name], name, reference, known)

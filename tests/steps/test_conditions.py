@@ -1,5 +1,6 @@
 """A mapping's conditions: which records are synced at all; and how a constant that goes out is spelled."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,10 +60,19 @@ def test_a_deletion_counts_whatever_the_conditions_say(world: World) -> None:
     assert world.sync()[0].actions == {"delete": 1}
 
 
-def test_an_erp_record_does_not_meet_one_that_is_outside(world: World) -> None:
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_an_erp_record_whose_counterpart_is_outside_gets_no_second_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, looked_up: bool
+) -> None:
+    monkeypatch.setattr(world.book, "capabilities", replace(world.book.capabilities, find=looked_up))
     world.change("INSERT INTO erp.customer (name, customer_number, phone, email) VALUES ('New', '2', '3', 'a')")
+    counts, _ = world.sync()
+    assert (world.book.writes, counts.failed) == ([], 0)
+    world.book.write_note("Client", "C2", Email="a")
     world.sync()
-    assert [action for action, _, _ in world.book.writes] == ["create"]
+    assert world.sync()[0].actions == {}
+    assert [action for action, _, _ in world.book.writes if action == "create"] == []
+    assert len(names(world)) == 3
 
 
 @pytest.mark.parametrize(
@@ -94,3 +104,14 @@ def test_a_wrong_condition_is_refused_by_its_place(
 def test_a_constant_that_goes_out_has_one_spelling(rule: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         parse_yaml(CLIENT_MAPPING.replace("  - {source: Email, target: email}\n", f"  - {rule}\n"), "test.yaml")
+
+
+def test_an_erp_record_whose_counterpart_cannot_be_mapped_gets_no_second_one(database: Database, settings: Settings) -> None:
+    strict = CLIENT_MAPPING.replace("{source: Email, target: email}", "{source: Email, target: email, required: true}")
+    world = make_world(database, settings, mapping=strict, direction="bidirectional")
+    world.book.write_note("Client", "C1", Name="Client 1", Number="1", Email=None)
+    world.sync()
+    world.change("INSERT INTO erp.customer (name, customer_number, email) VALUES ('One', '1', 'a')")
+    world.sync()
+    assert world.book.writes == []
+    assert any("cannot be compared" in row["error_message"] for row in world.errors())

@@ -53,6 +53,7 @@ class Running:
     home: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    last_answer: str = ""
 
     def __enter__(self) -> Self:
         self.log = (self.home.parent / "up.log").open("a")
@@ -83,11 +84,15 @@ class Running:
         try:
             answer = httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2)
         except httpx.HTTPError as problem:
-            self.log.write(f"/readyz: {type(problem).__name__}\n")
-            return False
-        self.log.write("" if answer.is_success else f"/readyz: {answer.text}\n")
-        self.log.flush()
-        return answer.is_success
+            return self._noted(type(problem).__name__, ready=False)
+        return self._noted(answer.text, ready=answer.is_success)
+
+    def _noted(self, answer: str, *, ready: bool) -> bool:
+        if answer != self.last_answer:
+            self.log.write(f"/readyz: {answer}\n")
+            self.log.flush()
+            self.last_answer = answer
+        return ready
 
     def pids(self, word: str = "") -> list[int]:
         """Processes of this installation, its database aside, whose command line has that word."""
