@@ -14,6 +14,7 @@ from connector_resources.errors import (
     ConfigurationError,
     IntegrationError,
     RecordError,
+    RetryableError,
     SystemUnavailable,
 )
 from connector_resources.generic_read import Ask
@@ -26,7 +27,7 @@ from connector_resources.values import Misfit, at, outgoing, put
 if TYPE_CHECKING:
     import pandas as pd
 
-_NOT_SENT = "It was not sent, as the call before it failed; it is looked up and sent again."
+_NOT_SENT = "It was not sent. {}"
 _LOST = "{} may have carried this change out, but its answer was lost; it is looked up before it is sent again."
 
 
@@ -97,14 +98,18 @@ class Writer:
         given = steps(changes)
         self._check(given)
         results: dict[Any, Result] = {}
+        unsent = ""
         for some, batch in self._calls(given):
             try:
                 results |= self._batched(some, batch) if batch else {some[0].row: self._single(some[0])}
-            except IntegrationError:
+            except IntegrationError as problem:
                 if not results:
                     raise
+                if not isinstance(problem, RetryableError):  # what is tried again later was refused before it was carried out
+                    results |= {one.row: Result(Outcome.UNKNOWN, one.id, None, str(problem)) for one in some}
+                unsent = _NOT_SENT.format(problem)
                 break
-        return outcomes(changes, [results.get(one.row, Result(Outcome.UNKNOWN, one.id, None, _NOT_SENT)) for one in given])
+        return outcomes(changes, [results.get(one.row, Result(Outcome.ABSENT, one.id, None, unsent)) for one in given])
 
     def _check(self, given: Sequence[Step]) -> None:
         """Raises ConfigurationError for an action or a field that cannot be written at all, before anything is sent."""

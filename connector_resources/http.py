@@ -29,6 +29,7 @@ from connector_resources.errors import (
     ContractError,
     IntegrationError,
     NetworkError,
+    QuotaReached,
     RateLimited,
     RetryableError,
     SystemUnavailable,
@@ -214,20 +215,24 @@ class Http:
         start, slept, attempt, lost = self.now(), 0.0, 0, False
         while True:
             attempt += 1
-            if spend:
-                spend()
             try:
+                if spend:
+                    spend()
                 answer = self._exchanged(request, auth)
                 problem = judge(answer)
+                if problem is None:
+                    return answer
             except _Broken as broken:
-                lost = lost or (broken.sent and request.method != "GET")  # an earlier try may have been carried out, too
-                problem = AnswerLost(str(broken)) if lost else NetworkError(str(broken))
-            if problem is None:
-                return answer
-            again = repeatable or (isinstance(problem, RateLimited | NetworkError) and not isinstance(problem, AnswerLost))
+                lost = lost or (broken.sent and request.method != "GET")  # this or an earlier try may have been carried out
+                problem = NetworkError(str(broken))
+            except QuotaReached as reached:
+                problem = reached
+            again = repeatable or (isinstance(problem, RateLimited | NetworkError) and not lost)
             wait = self._wait(problem, attempt) if again else None
             passed = max(slept, (self.now() - start).total_seconds())
             if wait is None or passed + wait > self.patience.total:
+                if lost and isinstance(problem, RateLimited | NetworkError):
+                    problem = AnswerLost(str(problem))
                 raise problem from None
             self.sleep(wait)
             slept += wait

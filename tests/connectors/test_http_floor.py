@@ -16,6 +16,7 @@ from connector_resources.errors import (
     ContractError,
     IntegrationError,
     NetworkError,
+    QuotaReached,
     RateLimited,
     SystemUnavailable,
 )
@@ -70,6 +71,21 @@ def test_a_write_that_carries_a_key_is_sent_again(sandbox: Sandbox, client: Call
     acme = client()
     answer = _token(acme, judge=lambda _: None, repeatable=True)
     assert (answer.status, len(acme.waits)) == (400, 2)
+
+
+def test_a_keyed_write_that_may_have_arrived_stays_so_when_calls_run_out(
+    sandbox: Sandbox, client: Callable[..., Client]
+) -> None:
+    calls_left = ["one"]
+
+    def spend() -> None:
+        if not calls_left:
+            raise QuotaReached("No calls are left.", wait=9_000.0)
+        calls_left.pop()
+
+    sandbox.faults.add("lose", times=1)
+    with pytest.raises(AnswerLost, match="No calls are left"):
+        _token(client(), repeatable=True, spend=spend)
 
 
 @pytest.mark.parametrize(("status", "waits"), [(429, 1), (503, 0), (500, 0)])

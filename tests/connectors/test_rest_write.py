@@ -271,13 +271,20 @@ def test_a_batch_whose_answer_is_lost_is_carried_out_once(visit: Visit, shop: Sh
     assert len(shop.state.records["customers"]) == count + 2
 
 
-def test_an_error_that_is_no_records_ends_the_batch_and_leaves_the_rest_to_a_probe(visit: Visit, shop: ShopSandbox) -> None:
+def test_what_was_not_sent_is_known_to_be_absent(visit: Visit, shop: ShopSandbox) -> None:
     shop.faults.add("status", status=429, headers={"Retry-After": "99"}, method="POST", after=1, times=None)
     results = written(visit(), create(code="1"), create(code="2"), create(code="3"))
-    assert [one["outcome"] for one in results] == [Outcome.DONE, Outcome.UNKNOWN, Outcome.UNKNOWN]
+    assert [one["outcome"] for one in results] == [Outcome.DONE, Outcome.ABSENT, Outcome.ABSENT]
     assert "was not sent" in results[2]["message"]
     with pytest.raises(RateLimited):
         written(visit(), create(code="4"))
+
+
+def test_what_may_have_arrived_before_the_refusal_is_looked_up(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("lose", method="POST", after=1, times=1)
+    shop.faults.add("status", status=429, headers={"Retry-After": "99"}, method="POST", after=1, times=None)
+    results = written(visit(), create(code="1"), create(code="2"), create(code="3"))
+    assert [one["outcome"] for one in results] == [Outcome.DONE, Outcome.UNKNOWN, Outcome.ABSENT]
 
 
 def test_nothing_is_sent_where_nobody_can_be_reached(visit: Visit) -> None:
