@@ -30,18 +30,21 @@ def connector_list(tenant_name: str | None, json: bool) -> None:
 
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
         made = call_budget.made_on(scope, datetime.now(UTC).date())
-        rows = [
-            {**vars(row), "state": row.state, "calls_today": _calls(made.get(row.id), call_budget.limit_of(row.configuration))}
-            for row in connectors.every(scope)
-        ]
+        rows = []
+        for row in connectors.every(scope):
+            calls, counted, whole = made.get(row.id) or (0, None, None)
+            limit = call_budget.limit_of(row.configuration)
+            numbers = {"calls_today": calls, "calls_per_day": limit, "system_calls": counted, "system_limit": whole}
+            rows.append({**vars(row), "state": row.state, **numbers, "calls": _calls(calls, limit, counted, whole)})
     columns = {"id": "id", "code": "code", "name": "name", "type": "type", "url": "address", "authentication_method": "by"}
-    grant = {"state": "state", "grant_expires_at": "grant expires", "last_used_at": "last used", "calls_today": "calls today"}
-    cli_output.show(rows, columns | {"is_active": "active"} | grant, json=json)
+    grant = {"state": "state", "grant_expires_at": "grant expires", "last_used_at": "last used"}
+    spent = ("calls_today", "calls_per_day", "system_calls", "system_limit") if json else ("calls",)
+    columns |= {"is_active": "active"} | grant | dict.fromkeys(spent, "calls today")
+    cli_output.show(rows, columns, json=json)
 
 
-def _calls(made: tuple[int, int | None, int | None] | None, limit: int | None) -> str:
+def _calls(calls: int, limit: int | None, used: int | None, whole: int | None) -> str:
     """12 of 5,000; and what the other side says of its own limit."""
-    calls, used, whole = made or (0, None, None)
     own = f"{calls:,} of {limit:,}" if limit else f"{calls:,}"
     return own if used is None else f"{own}; the system counts {used:,} of {whole:,}"
 
@@ -99,12 +102,37 @@ def connector_create(
     click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
 
 
+@connector.command("set")
+@click.argument("number", type=int)
+@click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
+@TENANT
+def connector_set(number: int, settings: tuple[str, ...], tenant_name: str | None) -> None:
+    """Change a connector's settings; NAME= takes one away. Runs that begin from now on have them.
+
+    \b
+    integration connector set 1 calls_per_day=20000 reserve_calls=
+    """
+    from integration_pipelines.orchestration.resources import ConnectorResource
+    from integration_pipelines.orchestration.session import utc_now
+    from integration_pipelines.store import connectors, tenants
+
+    changed = {name: None if value == "" else value for name, value in _pairs(settings).items()}
+    with opened_store() as store:
+        tenant = store.tenant(tenant_name)
+        with store.database.tenant(tenant) as scope:
+            row = connectors.configure(scope, number, changed, user=tenants.first_user(scope))
+            with ConnectorResource(load(), utc_now).open(store.database, tenant, row):
+                pass  # a type refuses here what it cannot take, and nothing is stored
+    told = ", ".join(f"{name}={value}" for name, value in sorted(row.configuration.items())) or "none"
+    click.echo(f"Settings of connector {row.id} ({row.code}): {told}")
+
+
 def _pairs(settings: tuple[str, ...]) -> dict[str, Any]:
     """Whole numbers, true and false, and what is written in brackets as JSON; all else is text."""
     pairs = [one.partition("=") for one in settings]
     wrong = next((name for name, equals, _ in pairs if not equals or not name), None)
     if wrong is not None:
-        raise click.UsageError(f"--set {wrong} must be like NAME=VALUE.")
+        raise click.UsageError(f"The setting '{wrong}' must be like NAME=VALUE.")
     return {name: _value(value) for name, _, value in pairs}
 
 

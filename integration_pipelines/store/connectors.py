@@ -137,6 +137,22 @@ def reconnect(scope: Scope, number: int, changed: Mapping[str, str | None], stat
     return get(scope, number)
 
 
+def configure(scope: Scope, number: int, changed: Mapping[str, Any], *, user: int) -> ConnectorRow:
+    """These settings change (None takes one away); runs that begin from now on have them. Raises ConfigurationError for a
+    limit of calls that is no number."""
+    merged = {**get(scope, number).configuration, **changed}
+    kept = {name: value for name, value in merged.items() if value is not None}
+    limit_of(kept)
+    scope.run(
+        """UPDATE connectors SET configuration = CAST(:configuration AS jsonb), revision = revision + 1, updated_at = now()
+           WHERE id = :id""",
+        configuration=orjson.dumps(kept).decode(),
+        id=number,
+    )
+    audit.record(scope, f"users/{user}", "connector.configure", f"connectors/{number}", {"settings": sorted(changed)})
+    return get(scope, number)
+
+
 def _change(scope: Scope, number: int, changed: Mapping[str, str | None]) -> None:
     merged = {**credentials_of(scope, number, lock=True), **changed}
     kept = {name: value for name, value in merged.items() if value is not None}

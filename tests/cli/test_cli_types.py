@@ -73,7 +73,15 @@ def test_a_connector_has_a_limit_of_calls_of_its_own_and_shows_what_it_has_made(
     run("connector", "test", "1")
     run("connector", "test", "2")
     unlimited, limited = told("connector", "list")
-    assert (unlimited["calls_today"], limited["calls_today"]) == ("1", "1 of 5,000")
+    assert (unlimited["calls_today"], unlimited["calls_per_day"]) == (1, None)
+    assert (limited["calls_today"], limited["calls_per_day"]) == (1, 5000)
+    assert "1 of 5,000" in run("connector", "list").output
+    told_back = run("connector", "set", "2", "calls_per_day=20000", "region=eu").output
+    assert told_back == "Settings of connector 2 (limited): calls_per_day=20000, region=eu\n"
+    assert "must be a whole number" in run("connector", "set", "2", "calls_per_day=0", code=1).output
+    assert told("connector", "list")[1]["calls_per_day"] == 20000
+    assert run("connector", "set", "2", "calls_per_day=", "region=").output == "Settings of connector 2 (limited): none\n"
+    assert "There is no connector 9" in run("connector", "set", "9", "region=eu", code=1).output
 
 
 @pytest.mark.parametrize("kind", ["rest", "soap", "graphql", "python"])
