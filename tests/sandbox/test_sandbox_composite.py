@@ -130,3 +130,24 @@ def test_prices_and_lines_follow_the_rules_of_price_books(sandbox: Sandbox, api:
     assert api.get(f"sobjects/OrderItem/{made}").json()["TotalPrice"] == 28.5
     api.delete(f"sobjects/Order/{order}")
     assert api.get(f"sobjects/OrderItem/{made}").status_code == 404
+
+
+def test_orders_and_their_lines_have_numbers_that_never_come_twice(sandbox: Sandbox, api: httpx.Client) -> None:
+    orders, lines = sandbox.state.records["Order"], sandbox.state.records["OrderItem"]
+    fields = ("AccountId", "EffectiveDate", "Status", "Pricebook2Id")
+    new = {name: next(iter(orders.values()))[name] for name in fields} | {"Status": "Draft"}
+    order = api.post("sobjects/Order", json=new).json()["id"]
+    entry = next(one["PricebookEntryId"] for one in lines.values())
+    line = {"OrderId": order, "PricebookEntryId": entry, "Quantity": 2, "UnitPrice": 5}
+    numbers = []
+    for _ in range(2):
+        made = api.post("sobjects/OrderItem", json=line).json()["id"]
+        numbers.append(lines[made]["OrderItemNumber"])
+        assert orders[order]["TotalAmount"] == 10
+        api.delete(f"sobjects/OrderItem/{made}")
+        assert orders[order]["TotalAmount"] == 0
+        sandbox.state.records["OrderItem"].pop(made)  # the recycle bin is emptied
+    for records, name in ((orders, "OrderNumber"), (lines, "OrderItemNumber")):
+        found = [one[name] for one in records.values()]
+        assert len(found) == len(set(found))
+    assert len({*numbers, *(one["OrderItemNumber"] for one in lines.values())}) == len(lines) + 2

@@ -40,10 +40,6 @@ def _check_price(org: Org, new: Record) -> None:
         raise Refusal(400, "STANDARD_PRICE_NOT_DEFINED", message, [])
 
 
-def _number(org: Org) -> str:
-    return f"{len(org.records['OrderItem']) + 1:010d}"
-
-
 _TOTALS = {"OpportunityLineItem": ("Opportunity", "Amount"), "OrderItem": ("Order", "TotalAmount")}
 
 
@@ -56,7 +52,7 @@ def roll_up(org: Org, kind: SObjectType, line: Record) -> None:
     lines = [one for one in org.records[kind.name].values() if one[f"{parent}Id"] == id_ and not one.get("IsDeleted")]
     total = round(sum(one.get("TotalPrice", 0) for one in lines), 2)
     document = org.records[parent][id_]
-    if lines and not document.get("IsDeleted") and document.get(field) != total:
+    if (lines or kind.name == "OrderItem") and not document.get("IsDeleted") and document.get(field) != total:
         org.update(parent, {id_: {field: total}})
 
 
@@ -68,7 +64,7 @@ def values(org: Org, kind: SObjectType, record: Record) -> dict[str, Any]:
             closed = {"IsClosed": record["StageName"].startswith("Closed"), "IsWon": record["StageName"] == "Closed Won"}
             return {"Probability": record.get("Probability", chance), "ForecastCategory": forecast} | closed
         case "Order":
-            number = f"{len(org.records['Order']) + 100:08d}"
+            number = f"{org.next_number('Order') + 100:08d}"
             return {"OrderNumber": record.get("OrderNumber", number), "StatusCode": record["Status"]}
         case "PricebookEntry":
             product = org.records["Product2"][record["Product2Id"]]
@@ -76,10 +72,8 @@ def values(org: Org, kind: SObjectType, record: Record) -> dict[str, Any]:
         case "OpportunityLineItem" | "OrderItem":
             product = org.records["PricebookEntry"][record["PricebookEntryId"]]["Product2Id"]
             total = round(record["Quantity"] * record.get("UnitPrice", 0), 2)
-            numbered = (
-                {}
-                if kind.name == "OpportunityLineItem"
-                else {"OrderItemNumber": record.get("OrderItemNumber") or _number(org)}
-            )
-            return {"Product2Id": product, "TotalPrice": total} | numbered
+            made = {"Product2Id": product, "TotalPrice": total}
+            if kind.name == "OrderItem":
+                made["OrderItemNumber"] = record.get("OrderItemNumber") or f"{org.next_number('OrderItem'):010d}"
+            return made
     return {}

@@ -114,6 +114,10 @@ class Org:
             self._last = self._last.replace(microsecond=self._last.microsecond // 1000 * 1000)
             return instant_text(self._last)
 
+    def next_number(self, sobject: str) -> int:
+        """Of the record that is made next, from 1; none comes twice, whatever was deleted."""
+        return self._numbers[sobject] + 1
+
     def insert(self, sobject: str, rows: Iterable[Mapping[str, Any]], at: datetime | None = None) -> list[str]:
         """Store new records without checking them; their ids. All get one instant: `at`, or now."""
         with self.lock:
