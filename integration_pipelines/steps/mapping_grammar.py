@@ -20,12 +20,13 @@ from integration_pipelines.steps.transforms import CONDITION, TRANSFORMS, Step, 
 
 Owner: TypeAlias = Literal["external", "erp"]
 NullPolicy: TypeAlias = Literal["clear", "keep"]
+Creates: TypeAlias = Literal["both", "inbound", "outbound", "none"]
 Constant: TypeAlias = str | int | bool
 
 _CONSTANT = (str, int, bool)
 _TOP = {"source_entity": str, "target_entity": str, "mappings": list}
 _TOP_OPTIONAL = {"mapping_name": str, "version": int, "transformation_functions": (dict, type(None))}
-FUNCTIONS = {"owner": str, "on_null": str, "match": list, "lookups": dict, "when": (dict, list)}
+FUNCTIONS = {"owner": str, "on_null": str, "match": list, "lookups": dict, "when": (dict, list), "create": str}
 RULE = {
     "source": str,
     "expression": str,
@@ -49,6 +50,7 @@ _WORDS: Table[str, tuple[str, ...]] = {
     "on_null": ("clear", "keep"),
     "default_on": ("null", "absent", "both"),
     "direction": ("inbound", "outbound", "both"),
+    "create": ("both", "inbound", "outbound", "none"),
     "conflict": tuple(ConflictStrategy),
 }
 _KINDS = {str: "text", dict: "a mapping", list: "a list", bool: "true or false", int: "a whole number"}
@@ -128,6 +130,7 @@ class MappingDefinition:
     on_null: NullPolicy
     normalise: tuple[Step, ...]
     when: tuple[Step, ...]
+    create: Creates
     lookups: Table[str, Table[str, str]]
     where: Where = field(compare=False, repr=False)
     _mappings: Sequence[Any] = field(repr=False)
@@ -193,16 +196,22 @@ class _Reader:
         normalise = self.chain(self.functions.get("match", []), (*place, "match"))
         if any(step.sources or step.transform.gives for step in normalise):
             raise self.refuse((*place, "match"), "only transforms of one text into another can normalise a match key")
+        rules = self.rules(top["mappings"], ("mappings",), "")
+        if self.functions.get("create", "both") != "both" and not any(rule.match for rule in rules):
+            raise self.refuse(
+                (*place, "create"), "without a rule with 'match: true' no record would ever meet its counterpart"
+            )
         return MappingDefinition(
             mapping_name=top.get("mapping_name", name),
             source_entity=top["source_entity"],
             target_entity=top["target_entity"],
             version=top.get("version", 1),
-            rules=self.rules(top["mappings"], ("mappings",), ""),
+            rules=rules,
             owner=self.functions.get("owner", "external"),
             on_null=self.functions.get("on_null", "clear"),
             normalise=normalise,
             when=self.conditions(self.functions.get("when", []), (*place, "when")),
+            create=self.functions.get("create", "both"),
             lookups=self.functions.get("lookups", {}),
             where=self.where,
             _mappings=top["mappings"],

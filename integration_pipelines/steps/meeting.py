@@ -1,7 +1,7 @@
 """First meetings: a record without a link finds its ERP record by the mapping's match key, or becomes a new one.
 
 One candidate links. Several park, and so does a candidate that another external record holds already: guessing would merge two
-companies into one. None creates.
+companies into one. None creates, or waits for one where the mapping makes no records of the ERP.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Window
 from integration_pipelines.canonical import aligned, array, canonical, rows_json
-from integration_pipelines.model import Batch, Change, absence_frame, plan_frame
+from integration_pipelines.model import Batch, Change, absence_frame, bools, plan_frame
 from integration_pipelines.steps.merge import spoken
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import erp_in, pairs_frame, said
@@ -110,6 +110,21 @@ def _candidates(run: Run, scope: Scope, wanted: pa.Array) -> dict[bytes, list[st
     for digest, erp_id in zip(fitting["digest"].to_pylist(), fitting["erp_id"].to_pylist(), strict=True):
         found.setdefault(digest, []).append(erp_id)
     return found
+
+
+def without_lonely(run: Run, batch: Batch, candidates: pd.DataFrame) -> tuple[Batch, pd.DataFrame]:
+    """Without records that nothing in the ERP fits, where the mapping makes none there."""
+    if run.mapping.definition.create in ("both", "inbound"):
+        return batch, candidates
+    lonely = ~bools(pc.is_valid(array(candidates["erp_id"])))
+    left = batch.reject(
+        lonely,
+        error_type="mapping",
+        message=f"The ERP has no {run.target.name} with its match key, and this mapping makes none: make it there.",
+        field=run.mapping.match[0] if run.mapping.match else "",
+        rule="create",
+    )
+    return left, candidates[~lonely]
 
 
 def created(run: Run, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame, *, relink: bool = False) -> Batch:

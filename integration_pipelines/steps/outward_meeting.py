@@ -49,7 +49,9 @@ def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     there = pa.array([one for one, wait in zip(ids, waiting, strict=True) if not wait], TEXT)
     met_pairs = sides.pairs_frame(left.records.index, external_id=there, match_digest=keys.filter(pa.array(~waiting)))
     linked = bools(pc.is_valid(there))
-    parts = [created(run, left.take(~linked), met_pairs[~linked])]
+    lonely = left.take(~linked)
+    makes = run.mapping.definition.create in ("both", "outbound")
+    parts = [created(run, lonely, met_pairs[~linked]) if makes else sides.skipped(run, lonely)]
     if linked.any():
         parts.append(changed(run, replace(left.take(linked), rejected=left.rejected.iloc[:0]), met_pairs[linked]))
     return concat(parts)

@@ -94,7 +94,7 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
         if len(part):
             parts.append(_paired(run, scope, _alone(part), aligned(found, part.records.index), prints))
     if new.any():
-        part, candidates = meeting.match(run, scope, _alone(batch.take(new)))
+        part, candidates = meeting.without_lonely(run, *meeting.match(run, scope, _alone(batch.take(new))))
         met = bools(pc.is_valid(array(candidates["erp_id"])))
         parts.append(meeting.created(run, part.take(~met), candidates[~met], prints))
         if met.any():
