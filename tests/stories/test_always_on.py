@@ -70,6 +70,8 @@ def told(running: Running, database: Database, first: int) -> Iterator[None]:
         with sa.create_engine(runs, poolclass=sa.NullPool).connect() as connection:
             asked = "SELECT run_id, status, update_timestamp, start_time, end_time FROM runs ORDER BY id DESC LIMIT 4"
             rows += list(connection.exec_driver_sql(asked))
+            rows += list(connection.exec_driver_sql("SELECT 'runs', count(*), max(id), pg_postmaster_start_time() FROM runs"))
+        rows.append((running.home / "postgres" / "data" / "server.log").read_text()[-2500:])
         raise AssertionError("\n".join(map(str, [failure, *rows])) + "\n" + running.said()[-6000:]) from None
 
 
