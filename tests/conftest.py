@@ -25,10 +25,15 @@ property_settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment() -> Iterator[None]:
+    """None of our variables at the beginning, and as it was at the end: commands that run in this process set some."""
+    before = dict(os.environ)
     for name in [*VARIABLES, "DAGSTER_HOME"]:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+        os.environ.pop(name, None)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -26,14 +26,11 @@ MAPPING = resources.files("mappings") / "salesforce" / "account-customer.yaml"
 
 
 @pytest.fixture(autouse=True)
-def home(server: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    before = dict(os.environ)
+def home(server: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("INTEGRATION_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("DAGSTER_DATABASE_URL", create_database(server, "dagster_runs"))
-    yield tmp_path / "home"
-    os.environ.clear()
-    os.environ.update(before)
+    return tmp_path / "home"
 
 
 def run(*arguments: str, code: int = 0, given: str | None = None) -> Result:

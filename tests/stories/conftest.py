@@ -1,4 +1,3 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,11 +30,8 @@ def settings(database_url: str, dagster_url: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    before = dict(os.environ)
     with open_installation(settings) as installation, dagster_instance(installation) as opened:
         yield opened
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

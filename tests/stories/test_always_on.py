@@ -65,7 +65,7 @@ def told(running: Running, database: Database, first: int) -> Iterator[None]:
                 "SELECT run_id, sync_configuration_id, attempt_number, sync_status, retry_at, left(error_message, 60)"
                 f" FROM sync_history WHERE sync_configuration_id >= {first} ORDER BY 2, 3"
             )
-            rows = list(connection.exec_driver_sql(statement))
+            rows: list[object] = list(connection.exec_driver_sql(statement))
         runs = engine(database.url, role=None, poolclass=sa.NullPool).url.set(database="dagster")
         with sa.create_engine(runs, poolclass=sa.NullPool).connect() as connection:
             asked = "SELECT run_id, status, update_timestamp, start_time, end_time FROM runs ORDER BY id DESC LIMIT 4"

@@ -107,7 +107,6 @@ CANARY_SECRET, CANARY_EMAIL = "canary-secret-93b1c7", "canary.person@canary-mail
 def apart(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> Iterator[Office]:
     """A whole installation with an embedded database of its own, and the ERP on another server: whatever lies under the
     installation's home is ours, not the ERP's."""
-    before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="integration-") as folder, Embedded(Path(folder) / "erp") as erp:
         home = Path(folder) / "home"
         url = create_database(erp.url, "erp")
@@ -129,8 +128,6 @@ def apart(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> Iterator[Office]
             with dagster_instance(installation) as instance:
                 yield _small_office(installation.settings, database, sandbox, instance)
             database.close()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 CATALOGUE = """

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from connector_resources.sandbox import Sandbox
 from integration_pipelines.cli_connector import store_mapping
-from integration_pipelines.settings import load
+from integration_pipelines.settings import VARIABLES, load
 from integration_pipelines.store import api_keys, connectors, people, syncs, tenants
 from integration_pipelines.store.database import Database, engine
 from integration_pipelines.store.installation import open_installation
@@ -28,6 +28,9 @@ from integration_pipelines.store.installation import open_installation
 LAUNCH = """mutation ($job: String!) { launchRun(executionParams: {runConfigData: {}, selector: {
     repositoryLocationName: "integration_pipelines.definitions", repositoryName: "__repository__", jobName: $job}})
     { __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } } }"""
+
+
+_OURS = {*VARIABLES, "DAGSTER_HOME"}
 
 
 def until(condition: Callable[[], Any], seconds: float = 60, what: str = "it") -> Any:
@@ -62,7 +65,8 @@ class Running:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "integration_pipelines", "up", "--port", str(self.port)]
-        given = {**os.environ, "INTEGRATION_HOME": str(self.home), **self.environment}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+        given = {**inherited, "INTEGRATION_HOME": str(self.home), **self.environment}
         self.process = subprocess.Popen(command, env=given, cwd=self.home.parent, stdout=self.log, stderr=self.log)
         until(lambda: self.answers() or self.process.poll() is not None, 90, "the start")
         assert self.process.poll() is None, self.said()
