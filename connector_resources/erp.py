@@ -270,13 +270,14 @@ def line_names(fields: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(path.partition(".")[0] for path in fields if "." in path))
 
 
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
 
 
 def _possible(kind: str, ids: Sequence[str]) -> list[str]:
     """Those that a key of this type can hold; nobody knows the others."""
     if kind == "uuid":
-        return [i for i in ids if re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", i)]
+        return list(filter(_UUID.fullmatch, ids))
     if limit := _INTEGERS.get(kind):
         return [i for i in ids if re.fullmatch(r"-?[0-9]{1,19}", i) and -limit <= int(i) < limit]
     return list(ids)

@@ -42,7 +42,7 @@ def write(connection: sa.Connection, erp: "Erp", stored: CatalogueEntity, change
         rows = steps.index[steps["action"] == action]
         if len(rows):
             writing.apply(action, rows)
-            if len(rows) > 1 and len(free := writing.free_to_swap()):
+            if action == "update" and writing.collided and len(free := writing.free_to_swap()):
                 writing.apply(action, free)
     if erp.place.apart:
         _remember(connection, erp, changes, outcomes)

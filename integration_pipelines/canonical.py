@@ -28,7 +28,9 @@ _INSTANT = pa.timestamp("us", "UTC")
 
 def array(series: "pd.Series[Any] | pd.Index[Any]") -> pa.Array:
     """The Arrow values of a column in one piece. Zero copy where the column is Arrow-typed and unbroken."""
-    values = pa.array(series)
+    values = pa.array(
+        series.array
+    )  # the series itself would be asked for names that it has not, and index its labels for that
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 

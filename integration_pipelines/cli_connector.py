@@ -8,10 +8,13 @@ import click
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines import cli_output
-from integration_pipelines.cli_store import JSON, TENANT, opened_store
+from integration_pipelines.cli_store import JSON, TENANT, Store, opened_store
 from integration_pipelines.settings import load
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from integration_pipelines.store.connectors import ConnectorRow
     from integration_pipelines.store.database import Scope
     from integration_pipelines.store.mappings import MappingRow
 
@@ -88,17 +91,20 @@ def connector_create(
         texts = {str(key): str(value) for key, value in secret.items() if value is not None}
     except (orjson.JSONDecodeError, AttributeError):
         raise ConfigurationError('The credentials must be one JSON object, like {"client_id": "…"}.') from None
-    with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        row = connectors.create(
-            scope,
-            name=name,
-            connector_type=connector_type,
-            url=url,
-            authentication_method=auth,
-            credentials=texts,
-            configuration=_pairs(settings),
-            user=tenants.first_user(scope),
-        )
+    with opened_store() as store:
+        tenant = store.tenant(tenant_name)
+        with store.database.tenant(tenant) as scope:
+            row = connectors.create(
+                scope,
+                name=name,
+                connector_type=connector_type,
+                url=url,
+                authentication_method=auth,
+                credentials=texts,
+                configuration=_pairs(settings),
+                user=tenants.first_user(scope),
+            )
+            _taken_by_its_type(store, tenant, row)
     click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
 
 
@@ -112,8 +118,6 @@ def connector_set(number: int, settings: tuple[str, ...], tenant_name: str | Non
     \b
     integration connector set 1 calls_per_day=20000 reserve_calls=
     """
-    from integration_pipelines.orchestration.resources import ConnectorResource
-    from integration_pipelines.orchestration.session import utc_now
     from integration_pipelines.store import connectors, tenants
 
     changed = {name: None if value == "" else value for name, value in _pairs(settings).items()}
@@ -121,10 +125,19 @@ def connector_set(number: int, settings: tuple[str, ...], tenant_name: str | Non
         tenant = store.tenant(tenant_name)
         with store.database.tenant(tenant) as scope:
             row = connectors.configure(scope, number, changed, user=tenants.first_user(scope))
-            with ConnectorResource(load(), utc_now).open(store.database, tenant, row):
-                pass  # a type refuses here what it cannot take, and nothing is stored
+            _taken_by_its_type(store, tenant, row)
     told = ", ".join(f"{name}={value}" for name, value in sorted(row.configuration.items())) or "none"
     click.echo(f"Settings of connector {row.id} ({row.code}): {told}")
+
+
+def _taken_by_its_type(store: Store, tenant: "UUID", row: "ConnectorRow") -> None:
+    """Raises ConfigurationError for settings or a way to sign in that the type cannot take: within the transaction, so that
+    nothing is stored then."""
+    from integration_pipelines.orchestration.resources import ConnectorResource
+    from integration_pipelines.orchestration.session import utc_now
+
+    with ConnectorResource(load(), utc_now).open(store.database, tenant, row):
+        pass
 
 
 def _pairs(settings: tuple[str, ...]) -> dict[str, Any]:

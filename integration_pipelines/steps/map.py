@@ -53,6 +53,15 @@ def apply(mapping: Mapping, batch: Batch) -> Batch:
     return Batch(mapped.records, mapped.marks, mapped.absent, kept.rejected)
 
 
+def inside(mapping: Mapping, batch: Batch) -> Bools:
+    """Where the mapping's conditions hold, as far as the batch has columns for them."""
+    records, held = _Records(mapping, batch), np.ones(len(batch), dtype=bool)
+    for step in mapping.conditions:
+        if mapping.paths[step.sources[0]].column in batch.records.columns:
+            held &= _passes(step, records, len(batch))
+    return held
+
+
 class _Columns(Scope, Protocol):
     """The source columns as the rules see them: those of a batch, or those of the child lines in it."""
 

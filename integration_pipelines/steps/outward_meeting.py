@@ -15,6 +15,8 @@ from connector_resources.contract import Condition, FieldType, Page, Window
 from integration_pipelines.canonical import TEXT, array
 from integration_pipelines.model import Batch, bools, concat
 from integration_pipelines.steps import external_side, meeting, sides
+from integration_pipelines.steps.base import Bools
+from integration_pipelines.steps.map import inside
 from integration_pipelines.steps.outgoing import created
 from integration_pipelines.steps.outward_pairs import changed
 from integration_pipelines.steps.run import Run
@@ -49,12 +51,23 @@ def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     there = pa.array([one for one, wait in zip(ids, waiting, strict=True) if not wait], TEXT)
     met_pairs = sides.pairs_frame(left.records.index, external_id=there, match_digest=keys.filter(pa.array(~waiting)))
     linked = bools(pc.is_valid(there))
-    lonely = left.take(~linked)
-    makes = run.mapping.definition.create in ("both", "outbound")
-    parts = [created(run, lonely, met_pairs[~linked]) if makes else sides.skipped(run, lonely)]
+    made = ~linked & _wanted(run, left)
+    parts = [created(run, left.take(made), met_pairs[made]), sides.skipped(run, _alone(left.take(~linked & ~made)))]
     if linked.any():
-        parts.append(changed(run, replace(left.take(linked), rejected=left.rejected.iloc[:0]), met_pairs[linked]))
+        parts.append(changed(run, _alone(left.take(linked)), met_pairs[linked]))
     return concat(parts)
+
+
+def _wanted(run: Run, batch: Batch) -> Bools:
+    """ERP records that may become new ones over there: the mapping makes them, and what would be sent keeps its conditions."""
+    if run.mapping.definition.create not in ("both", "outbound"):
+        return np.zeros(len(batch), dtype=bool)
+    assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
+    return inside(run.mapping, Batch(batch.outgoing, batch.marks))
+
+
+def _alone(batch: Batch) -> Batch:
+    return replace(batch, rejected=batch.rejected.iloc[:0])
 
 
 def _without_doubtful(run: Run, batch: Batch, pairs: pd.DataFrame) -> tuple[Batch, pd.DataFrame]:

@@ -48,7 +48,7 @@ def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
             w=bytes_array([wrapped for wrapped, _ in fresh.values()]),
         ).all()
         if len(made) == len(fresh):
-            ciphers = {row.subject: (row.id, fresh[row.subject][1]) for row in made}
+            ciphers = {name: (number, fresh[name][1]) for number, name in made}
         else:  # another process was faster
             found += scope.run(statement, s=text_array(list(fresh)))
     known = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)

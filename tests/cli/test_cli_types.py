@@ -51,6 +51,23 @@ def connected(shop: ShopSandbox, home: Path, kind: str) -> None:
     run("connector", "create", "Shop", "--type", kind, *told_by, "--set", "region=eu")
 
 
+@pytest.mark.parametrize(
+    ("kind", "auth", "setting", "sentence"),
+    [
+        ("stripe", "oauth2", "a=b", "is signed in to with"),
+        ("salesforce", "oauth2", "concurrency=many", "concurrency"),
+        ("stripes", "api_key", "a=b", "There is no connector type 'stripes'"),
+    ],
+)
+def test_what_its_type_cannot_take_makes_no_connector(home: Path, kind: str, auth: str, setting: str, sentence: str) -> None:
+    run("tenant", "create", "acme")
+    secret = home / "secret.json"
+    secret.write_text('{"client_id": "a", "client_secret": "b"}')
+    given = ("--type", kind, "--url", "https://api.example.org", "--auth", auth, "--credentials", str(secret))
+    assert sentence in run("connector", "create", "Shop", *given, "--set", setting, code=1).output
+    assert told("connector", "list") == []
+
+
 def test_a_sync_through_a_manifest_fills_the_erp(shop: ShopSandbox, home: Path) -> None:
     connected(shop, home, "sandbox-rest")
     assert "Shop answers; we are shop@example.org there." in run("connector", "test", "1").output

@@ -60,6 +60,15 @@ def test_a_deletion_counts_whatever_the_conditions_say(world: World) -> None:
     assert world.sync()[0].actions == {"delete": 1}
 
 
+def test_a_new_erp_record_goes_out_once_the_conditions_hold_for_what_is_sent(world: World) -> None:
+    world.change("INSERT INTO erp.customer (name, customer_number, phone, email) VALUES ('New', '9', NULL, 'a')")
+    counts, _ = world.sync()
+    assert (world.book.writes, counts.actions, counts.failed) == ([], {"create": 2}, 0)
+    world.change("UPDATE erp.customer SET phone = '3' WHERE customer_number = '9'")
+    assert world.sync()[0].actions == {"create": 1}
+    assert [action for action, _, _ in world.book.writes] == ["create"]
+
+
 @pytest.mark.parametrize("looked_up", [False, True])
 def test_an_erp_record_whose_counterpart_is_outside_gets_no_second_one(
     world: World, monkeypatch: pytest.MonkeyPatch, looked_up: bool
