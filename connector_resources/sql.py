@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import sqlalchemy as sa
 
+from connector_resources.sql_binary import BINARY, binary_rows
+
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
@@ -32,14 +34,13 @@ def bytes_array(values: Sequence[bytes]) -> str:
 
 
 def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], frame: "pd.DataFrame") -> None:
-    """Load `frame` into a temporary table `name` (column → SQL type) that lives as long as the transaction.
+    """Load `frame` into a temporary table `name` (column → SQL type) that lives as long as the transaction. Bytes go beside
+    types of BINARY only.
 
-    COPY cannot fill a table under row-level security, hence the detour. Null and the empty string stay apart: Arrow's CSV
-    writes the one bare and the other quoted, as PostgreSQL reads them.
+    COPY cannot fill a table under row-level security, hence the detour. Null and the empty string stay apart.
 
     Raises what SQLAlchemy raises for a statement (DataError for a value that is not of the column's type)."""
     import pyarrow as pa
-    from pyarrow import csv
 
     spec = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns.items())
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS pg_temp.{quoted(name)}")
@@ -48,13 +49,19 @@ def copy_in(connection: sa.Connection, name: str, columns: Mapping[str, str], fr
         return
     # In one piece: Arrow 26 writes garbage for a column that has empty chunks.
     table = pa.Table.from_pandas(frame[list(columns)], preserve_index=False).combine_chunks()
-    for at, column in enumerate(table.columns):
-        if pa.types.is_binary(column.type):
-            table = table.set_column(at, table.field(at).name, _hexadecimal(column.combine_chunks()))
+    kinds = list(columns.values())
+    binary = "bytea" in kinds or BINARY.issuperset(kinds)
+    with _copying(connection, f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT {'binary' if binary else 'csv'})") as copy:
+        copy.write(binary_rows(table, kinds) if binary else _csv(table))
+
+
+def _csv(table: "pa.Table") -> memoryview:
+    """Arrow writes null bare and the empty string quoted, as PostgreSQL reads them."""
+    from pyarrow import csv
+
     buffer = io.BytesIO()
     csv.write_csv(table, buffer, csv.WriteOptions(include_header=False))
-    with _copying(connection, f"COPY pg_temp.{quoted(name)} FROM STDIN (FORMAT csv)") as copy:
-        copy.write(buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def read_table(
@@ -110,33 +117,17 @@ def _copying(connection: sa.Connection, statement: str, values: Mapping[str, obj
         raise sa.exc.DBAPIError.instance(statement, None, failure, psycopg.Error, hide_parameters=True) from None
 
 
-def _hexadecimal(values: "pa.Array") -> "pa.Array":
-    """Bytes as PostgreSQL writes them: `\\x` and hexadecimal."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    digits = _respaced(values, pa.string(), lambda content: content.hex().encode(), lambda offsets: offsets * 2)
-    return pc.binary_join_element_wise("\\x", digits, "")
-
-
 def _bytes(texts: "pa.Array") -> "pa.Array":
-    """Inverse of `_hexadecimal`."""
+    """From what PostgreSQL writes for bytes, `\\x` and hexadecimal: all of them as one piece, whose borders move with it."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     digits = pc.utf8_slice_codeunits(texts, 2)
-    return _respaced(digits, pa.binary(), lambda content: bytes.fromhex(content.decode()), lambda offsets: offsets // 2)
-
-
-def _respaced(values: "pa.Array", kind: "pa.DataType", convert: Any, scale: Any) -> "pa.Array":
-    """All values converted as one piece of bytes; their borders move with them."""
-    import numpy as np
-    import pyarrow as pa
-
-    valid, places, content = values.buffers()
+    valid, places, content = digits.buffers()
     if content is None:
-        return values.cast(kind)
-    borders = np.frombuffer(places, np.int32)[: values.offset + len(values) + 1]
-    moved = pa.py_buffer(scale(borders).astype(np.int32).tobytes())
-    data = pa.py_buffer(convert(content[: int(borders[-1])].to_pybytes()))
-    return pa.Array.from_buffers(kind, len(values), [valid, moved, data], offset=values.offset)
+        return digits.cast(pa.binary())
+    borders = np.frombuffer(places, np.int32)[: digits.offset + len(digits) + 1]
+    moved = pa.py_buffer((borders // 2).astype(np.int32).tobytes())
+    data = pa.py_buffer(bytes.fromhex(content[: int(borders[-1])].to_pybytes().decode()))
+    return pa.Array.from_buffers(pa.binary(), len(digits), [valid, moved, data], offset=digits.offset)

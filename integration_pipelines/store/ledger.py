@@ -39,16 +39,18 @@ def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
     fresh = scope.vault.new_record_keys(sorted(set(subjects) - {row.subject for row in found}))
     ciphers = {}
     if fresh:
-        made = scope.run(
+        made = scope.table(
             """INSERT INTO data_keys (tenant_id, subject, wrapped)
                SELECT :tenant, s, w FROM unnest(CAST(:s AS text[]), CAST(:w AS bytea[])) AS new (s, w)
                ON CONFLICT (tenant_id, subject) DO NOTHING RETURNING id, subject""",
+            {"id": pa.int64(), "subject": pa.string()},
             tenant=scope.tenant,
             s=text_array(list(fresh)),
             w=bytes_array([wrapped for wrapped, _ in fresh.values()]),
-        ).all()
+        )
         if len(made) == len(fresh):
-            ciphers = {name: (number, fresh[name][1]) for number, name in made}
+            numbers, names = (column.to_pylist() for column in made.columns)
+            ciphers = {name: (number, fresh[name][1]) for number, name in zip(numbers, names, strict=True)}
         else:  # another process was faster
             found += scope.run(statement, s=text_array(list(fresh)))
     known = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)

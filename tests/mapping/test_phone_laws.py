@@ -1,5 +1,7 @@
 """Numbers that are written out with their country code are taken as they stand; phonenumbers must say the same of each."""
 
+from typing import ClassVar
+
 import phonenumbers
 import pyarrow as pa
 from hypothesis import example, given, settings
@@ -18,7 +20,7 @@ REGIONS = st.sampled_from([None, "DE", "US", "CA", "IT", "AR"])
 
 
 class Alone:
-    tables: dict[str, dict[str, str]] = {}
+    tables: ClassVar[dict[str, dict[str, str]]] = {}
 
     def text(self, source: str) -> pa.Array:
         raise KeyError(source)

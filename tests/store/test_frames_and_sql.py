@@ -19,14 +19,12 @@ from integration_pipelines.store.database import Database, engine
 
 KINDS = {
     "text": pa.string(),
-    "bytes": pa.binary(),
     "number": pa.decimal128(38, 2),
     "at": pa.timestamp("us", "UTC"),
     "flag": pa.bool_(),
 }
 VALUES = {
     "text": ["plain", "", None, 'q"uo,te', "two\nlines", "\\N", "back\\slash", "é\u2028"],
-    "bytes": [b"\x00\xff", b"", None, b"\\x", b"\n", b'"', b",", b"x" * 5000],
     "number": [Decimal("0.10"), Decimal("-99999999999999999999.99"), None, *[Decimal("1.00")] * 5],
     "at": [
         datetime(2026, 3, 29, 1, 0, 0, 1, UTC),
@@ -36,7 +34,16 @@ VALUES = {
     ],
     "flag": [True, False, None, True, True, False, True, None],
 }
-COLUMNS = {"text": "text", "bytes": "bytea", "number": "numeric", "at": "timestamptz", "flag": "boolean"}
+COLUMNS = {"text": "text", "number": "numeric", "at": "timestamptz", "flag": "boolean"}
+BINARY_KINDS = {"text": pa.string(), "bytes": pa.binary(), "id": pa.string(), "n": pa.int64(), "flag": pa.bool_(), "j": pa.string()}
+BINARY_VALUES = {
+    **{name: VALUES[name] for name in ("text", "flag")},
+    "bytes": [b"\x00\xff", b"", None, b"\\x", b"\n", b'"', b",", b"x" * 5000],
+    "id": [None, *[f"0190a7c2-{at:04x}-7def-8123-0123456789ab" for at in range(7)]],
+    "n": [0, -1, None, 2**63 - 1, -(2**63), 1, 2, 3],
+    "j": ['{"a": [1, "é"]}', "null", None, "[]", '""', "0.10", "{}", "true"],
+}
+BINARY_COLUMNS = {"text": "text", "bytes": "bytea", "id": "uuid", "n": "bigint", "flag": "boolean", "j": "jsonb"}
 
 
 @pytest.fixture
@@ -46,12 +53,24 @@ def connection(database_url: str) -> Iterator[sa.Connection]:
         yield opened
 
 
-def test_a_frame_comes_back_from_the_database_as_it_went(connection: sa.Connection) -> None:
-    frame = pd.DataFrame({name: extension(pa.array(values, KINDS[name])) for name, values in VALUES.items()})
-    copy_in(connection, "trip", COLUMNS, frame)
-    found = read_table(connection, f"SELECT {', '.join(COLUMNS)} FROM pg_temp.trip", KINDS)
-    assert found.schema.types == list(KINDS.values())
-    assert found.to_pydict() == VALUES
+@pytest.mark.parametrize(
+    ("columns", "kinds", "values"),
+    [(COLUMNS, KINDS, VALUES), (BINARY_COLUMNS, BINARY_KINDS, BINARY_VALUES)],
+    ids=["as CSV", "in binary"],
+)
+def test_a_frame_comes_back_from_the_database_as_it_went(
+    connection: sa.Connection, columns: dict[str, str], kinds: dict[str, pa.DataType], values: dict[str, list[object]]
+) -> None:
+    frame = pd.DataFrame({name: extension(pa.array(values[name], kinds[name])) for name in columns})
+    copy_in(connection, "trip", columns, frame)
+    found = read_table(connection, f"SELECT {', '.join(columns)} FROM pg_temp.trip", kinds)
+    assert found.schema.types == list(kinds.values())
+    assert found.to_pydict() == {name: values[name] for name in kinds}
+
+
+def test_bytes_go_with_types_that_have_a_binary_form(connection: sa.Connection) -> None:
+    with pytest.raises(ValueError, match="numeric has no binary form here"):
+        copy_in(connection, "trip", {"b": "bytea", "n": "numeric"}, pd.DataFrame({"b": [b""], "n": [Decimal(1)]}))
 
 
 def test_a_column_that_holds_nothing_but_nulls_keeps_its_rows(connection: sa.Connection) -> None:
