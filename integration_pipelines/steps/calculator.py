@@ -72,6 +72,7 @@ class Calculator:
         self._connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
+        self._turn = threading.Lock()  # batches are worked on side by side, and a connection does one thing at a time
 
     def tree(self, statement: str) -> Any:
         """The syntax tree of a statement. Raises ConfigurationError when it is not SQL."""
@@ -137,21 +138,22 @@ class Calculator:
 
     @contextmanager
     def clock(self) -> Iterator[threading.Event]:
-        """Within it, a statement is interrupted when the time is up; then the event is set."""
+        """The connection is ours within it, and a statement is interrupted when the time is up; then the event is set."""
         late = threading.Event()
 
         def ring() -> None:
             late.set()
             self._connection.interrupt()
 
-        timer = threading.Timer(self.seconds, ring)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield late
-        finally:
-            timer.cancel()
-            timer.join()  # so that a late ring does not interrupt what comes next
+        with self._turn:
+            timer = threading.Timer(self.seconds, ring)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield late
+            finally:
+                timer.cancel()
+                timer.join()  # so that a late ring does not interrupt what comes next
 
     @contextmanager
     def _relation(self, columns: pa.Table) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_null_and_absent_stay_different() -> None:
     given_batch = batch({"Name": ["a", None, ABSENT, "d"], "Site": ["b", None, "c", ABSENT]})
     assert outcome(mapping, given_batch, "name") == ["ab", "--", ABSENT, ABSENT]
     assert outcome(mapping, batch({"Name": ["a"]}), "name") == [ABSENT]
+
+
+def test_batches_that_are_worked_on_side_by_side_do_not_mix(duck: Calculator) -> None:
+    calculation = prepared(duck, "Name || '!'")
+
+    def calculated(batch: int) -> tuple[list[str], list[str]]:
+        given = [f"{batch}/{record}" for record in range(200)]
+        columns = {name: fit(pa.array(given, pa.string()), kind) for name, kind in calculation.types.items()}
+        values, _ = calculation.perform(columns, np.ones(200, dtype=bool))
+        return values.to_pylist(), [text + "!" for text in given]
+
+    with ThreadPoolExecutor(4) as lanes:
+        for found, expected in lanes.map(calculated, range(60)):
+            assert found == expected
 
 
 def test_what_else_a_rule_has_works_with_an_expression() -> None:
