@@ -36,11 +36,7 @@ OURS: Mapping[str, Any] = {
         "class": "WarmRunLauncher",
         "config": {"preload": [PRELOAD, BARE]},
     },
-    "run_coordinator": {
-        "module": "dagster._core.run_coordinator",
-        "class": "QueuedRunCoordinator",
-        "config": {"dequeue_interval_seconds": 1},
-    },
+    "run_coordinator": {"module": "integration_pipelines.orchestration.run_queue", "class": "RunQueue"},
 }
 
 

@@ -3,11 +3,14 @@
 import gc
 from importlib import import_module
 
+import pandas
+import pandera.pandas
+
 from connector_resources.registry import BUILT_IN
 
 MODULES = (
     *("dagster._core.execution.api", "dagster._grpc.impl", "dagster_postgres", "psycopg2"),
-    *("pandas", "pandera.pandas", "pyarrow.compute", "pyarrow.csv", "pyarrow.ipc", "orjson", "psycopg", "sqlalchemy"),
+    *("pyarrow.compute", "pyarrow.csv", "pyarrow.ipc", "orjson", "psycopg", "sqlalchemy"),
     *("connector_resources.erp_write", "connector_resources.catalogue", "connector_resources.rest"),
     *(place.partition(":")[0] for place in BUILT_IN.values()),
     *(f"integration_pipelines.orchestration.{name}" for name in ("jobs", "launcher", "session")),
@@ -17,5 +20,6 @@ MODULES = (
 
 for module in MODULES:
     import_module(module)
+pandera.pandas.DataFrameSchema({}).validate(pandas.DataFrame())  # with the first schema, pandera imports what checks frames
 gc.collect()
 gc.freeze()  # so that a collection in a run's process does not touch, and copy, the pages that it shares

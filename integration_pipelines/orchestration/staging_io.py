@@ -6,15 +6,13 @@ Dagster's own storage.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextvars import copy_context
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import dagster as dg
 
 from connector_resources.contract import Field
+from integration_pipelines.lanes import ahead
 from integration_pipelines.model import Batch
 from integration_pipelines.orchestration.failures import explained
 from integration_pipelines.orchestration.session import Session
@@ -22,31 +20,6 @@ from integration_pipelines.steps.preview import preview
 from integration_pipelines.store.staging import Staging
 
 _SHOWN = 5
-_END = object()
-_T = TypeVar("_T")
-
-
-def ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The same items, each made while the one before is used: computing and storing overlap.
-
-    Its thread is a daemon: a run that is interrupted does not wait for an answer that may never come."""
-    coming = _begun(items)
-    while (item := coming.result()) is not _END:
-        coming = _begun(items)
-        yield item
-
-
-def _begun(items: Iterator[Any]) -> "Future[Any]":
-    future: Future[Any] = Future()
-
-    def make() -> None:
-        try:
-            future.set_result(next(items, _END))
-        except BaseException as problem:  # noqa: BLE001 - raised where the item is asked for
-            future.set_exception(problem)
-
-    Thread(target=copy_context().run, args=(make,), daemon=True).start()
-    return future
 
 
 class Batches:

@@ -100,11 +100,12 @@ def _digests(scope: Scope, texts: pa.Array) -> pa.Array:
 def _candidates(run: Run, scope: Scope, wanted: pa.Array) -> dict[bytes, list[str]]:
     """Digest → ids of the ERP records that have it. The match keys of everything in the ERP are read once a run, and kept as
     two columns: some fifty bytes a record."""
-    if run.matches is None:
-        pages = erp_in(run, scope).read(run.target, run.mapping.match, Window())
-        parts = [(_digests(scope, run.mapping.match_text(p.records)), array(p.records.index)) for p in pages]
-        digests = pa.chunked_array([part[0] for part in parts], pa.binary())
-        run.matches = pa.table({"digest": digests, "erp_id": pa.chunked_array([part[1] for part in parts], pa.string())})
+    with run.matching:
+        if run.matches is None:
+            pages = erp_in(run, scope).read(run.target, run.mapping.match, Window())
+            parts = [(_digests(scope, run.mapping.match_text(p.records)), array(p.records.index)) for p in pages]
+            digests = pa.chunked_array([part[0] for part in parts], pa.binary())
+            run.matches = pa.table({"digest": digests, "erp_id": pa.chunked_array([part[1] for part in parts], pa.string())})
     fitting = run.matches.filter(pc.is_in(run.matches["digest"], value_set=wanted.drop_null()))
     found: dict[bytes, list[str]] = {}
     for digest, erp_id in zip(fitting["digest"].to_pylist(), fitting["erp_id"].to_pylist(), strict=True):

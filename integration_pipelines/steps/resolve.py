@@ -10,6 +10,8 @@ One query for the batch's identity links, one bulk read of the ERP. Then, set by
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 import orjson
@@ -19,6 +21,7 @@ import pyarrow.compute as pc
 
 from connector_resources.errors import BrakePulled
 from integration_pipelines.canonical import aligned, array, canonical, extension, frame, rows_json
+from integration_pipelines.lanes import abreast
 from integration_pipelines.model import Batch, Change, Side, absence_frame, bools, concat, plan_frame
 from integration_pipelines.steps import deletes, meeting, outward, sides
 from integration_pipelines.steps.lines import merge_lines
@@ -40,14 +43,7 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     with run.database.tenant(run.tenant) as scope:
         pairs = links.known(scope, run.pair)
     changes = deletions = 0
-    first: set[str] = set()  # ERP records whose pair is written from the external side in this run
-    for batch in batches:
-        if batch.side is Side.ERP:
-            planned = outward.plan(run, batch, first)
-        else:
-            with run.database.tenant(run.tenant) as scope:
-                planned = plan(run, scope, resolve_references(run, scope, batch))
-            first |= _touched(planned) if run.outward is not None else set()
+    for planned in _planned(run, batches):
         if planned.plan is not None:
             action, state, link = (array(planned.plan[name]) for name in ("action", "state", "link_id"))
             writes = pc.and_(pc.not_equal(action, Change.SKIP), pc.is_valid(link))
@@ -56,6 +52,23 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
         yield planned
     _brake(run, "delete or deactivate", deletions, pairs, option(run.config, "brake_deletes"))
     _brake(run, "change", changes, pairs, option(run.config, "brake_changes"))
+
+
+def _planned(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The external side's batches, which come first, side by side; then the ERP's."""
+    first: set[str] = set()  # ERP records whose pair is written from the external side in this run
+    for side, part in groupby(batches, lambda batch: batch.side):
+        if side is Side.ERP:
+            yield from (outward.plan(run, batch, first) for batch in part)
+            continue
+        for planned in abreast(partial(_inward, run), part):
+            first |= _touched(planned) if run.outward is not None else set()
+            yield planned
+
+
+def _inward(run: Run, batch: Batch) -> Batch:
+    with run.database.tenant(run.tenant) as scope:
+        return plan(run, scope, resolve_references(run, scope, batch))
 
 
 def _touched(batch: Batch) -> set[str]:

@@ -53,6 +53,7 @@ class Run:
 
     outward     the outbound rules, turned round; None in an inbound sync
     matches     match keys of the ERP's records, once they have been read: columns digest, erp_id
+    matching    held while they are read, for batches are resolved side by side
     external_matches    those of the external records: columns digest, external_id
     loaded      places of the batches that are committed: a load that is tried again leaves them out
     batch_size  records of a batch, at least: pages of the external system are joined until there are so many
@@ -71,6 +72,7 @@ class Run:
     attempt: Attempt | None = None
     outward: FieldMapping | None = None
     matches: pa.Table | None = field(default=None, repr=False)
+    matching: Lock = field(default_factory=Lock, repr=False)
     external_matches: pa.Table | None = field(default=None, repr=False)
     loaded: set[int] = field(default_factory=set)
     batch_size: int = BATCH

@@ -144,9 +144,8 @@ run_launcher:
   module: integration_pipelines.orchestration.launcher
   class: WarmRunLauncher
 run_coordinator:
-  module: dagster._core.run_coordinator
-  class: QueuedRunCoordinator
-  config: {{dequeue_interval_seconds: 1}}
+  module: integration_pipelines.orchestration.run_queue
+  class: RunQueue
 concurrency:
   runs:
     max_concurrent_runs: {runs}
