@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -17,9 +18,10 @@ _END = object()
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made while the one before is used: computing and storing overlap."""
-    coming = _begun(lambda: next(items, _END))
+    following = partial(next, items, _END)
+    coming = _begun(following)
     while (item := coming.result()) is not _END:
-        coming = _begun(lambda: next(items, _END))
+        coming = _begun(following)
         yield item
 
 
@@ -28,7 +30,7 @@ def abreast(do: Callable[[T], U], items: Iterable[T], lanes: int = 2) -> Iterato
     or in the database. All of them have ended when the last one comes out."""
     under_way: deque[Future[U]] = deque()
     for item in items:
-        under_way.append(_begun(lambda item=item: do(item)))
+        under_way.append(_begun(partial(do, item)))
         if len(under_way) == lanes:
             yield under_way.popleft().result()
     while under_way:

@@ -138,7 +138,7 @@ def _numbering(code: str) -> tuple[frozenset[int], re.Pattern[str]] | None:
     for calls within the country was left in. None where there is no such code, or it is no country's."""
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ("001",))
     known = phonenumbers.PhoneMetadata.metadata_for_region(regions[0])
-    if known is None:
+    if known is None or known.general_desc is None:
         return None
     lengths = frozenset((*known.general_desc.possible_length, *known.general_desc.possible_length_local_only))
     return lengths, re.compile(known.national_prefix_for_parsing or "(?!)")

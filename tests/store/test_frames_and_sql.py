@@ -35,7 +35,14 @@ VALUES = {
     "flag": [True, False, None, True, True, False, True, None],
 }
 COLUMNS = {"text": "text", "number": "numeric", "at": "timestamptz", "flag": "boolean"}
-BINARY_KINDS = {"text": pa.string(), "bytes": pa.binary(), "id": pa.string(), "n": pa.int64(), "flag": pa.bool_(), "j": pa.string()}
+BINARY_KINDS = {
+    "text": pa.string(),
+    "bytes": pa.binary(),
+    "id": pa.string(),
+    "n": pa.int64(),
+    "flag": pa.bool_(),
+    "j": pa.string(),
+}
 BINARY_VALUES = {
     **{name: VALUES[name] for name in ("text", "flag")},
     "bytes": [b"\x00\xff", b"", None, b"\\x", b"\n", b'"', b",", b"x" * 5000],
