@@ -132,6 +132,18 @@ def test_prices_and_lines_follow_the_rules_of_price_books(sandbox: Sandbox, api:
     assert api.get(f"sobjects/OrderItem/{made}").status_code == 404
 
 
+def test_an_amount_that_products_make_is_not_written_while_the_rest_is(sandbox: Sandbox, api: httpx.Client) -> None:
+    opportunities, lines = (sandbox.state.records[name] for name in ("Opportunity", "OpportunityLineItem"))
+    of_products = next(line["OpportunityId"] for line in lines.values())
+    total = opportunities[of_products]["Amount"]
+    assert api.patch(f"sobjects/Opportunity/{of_products}", json={"Amount": 1, "NextStep": "Call"}).status_code == 204
+    assert (opportunities[of_products]["Amount"], opportunities[of_products]["NextStep"]) == (total, "Call")
+    new = {"Name": "Bare", "StageName": "Prospecting", "CloseDate": "2026-01-31", "Amount": 5}
+    bare = api.post("sobjects/Opportunity", json=new).json()["id"]
+    assert api.patch(f"sobjects/Opportunity/{bare}", json={"Amount": 7}).status_code == 204
+    assert opportunities[bare]["Amount"] == 7
+
+
 def test_orders_and_their_lines_have_numbers_that_never_come_twice(sandbox: Sandbox, api: httpx.Client) -> None:
     orders, lines = sandbox.state.records["Order"], sandbox.state.records["OrderItem"]
     fields = ("AccountId", "EffectiveDate", "Status", "Pricebook2Id")

@@ -197,8 +197,12 @@ def test_the_standard_price_of_an_item_goes_both_ways(office: Office, org: Org) 
         "INSERT INTO erp.item (item_number, name, item_type, sales_price, active) VALUES ('N1', 'New', 'goods', 4.2, true)"
     )
     assert done(office, "PricebookEntry")[0] == "partial"  # its product is not there yet
+    office.change("INSERT INTO erp.item (item_number, name, item_type, active) VALUES ('N2', 'No price yet', 'goods', true)")
     office.change("UPDATE sync_configurations SET sync_direction = 'bidirectional' WHERE id = :id", id=products.id)
-    assert done(office, "Product2") == ("completed", 1)
+    assert done(office, "Product2") == ("completed", 2)
     assert done(office, "PricebookEntry") == ("completed", 1)
-    assert [one["UnitPrice"] for one in entries("N1")] == [Decimal("4.2")]
+    assert ([one["UnitPrice"] for one in entries("N1")], entries("N2")) == ([Decimal("4.2")], [])
+    office.change("UPDATE erp.item SET sales_price = 7 WHERE item_number = 'N2'")
+    assert done(office, "PricebookEntry") == ("completed", 1)
+    assert [one["UnitPrice"] for one in entries("N2")] == [Decimal(7)]
     assert done(office, "PricebookEntry") == ("completed", 0)

@@ -56,6 +56,16 @@ def roll_up(org: Org, kind: SObjectType, line: Record) -> None:
         org.update(parent, {id_: {field: total}})
 
 
+def taken(org: Org, kind: SObjectType, id_: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What of an update is carried out: an opportunity's amount is that of its products once it has any, and a write of it is
+    ignored while the rest is taken (Object Reference, Opportunity, Amount)."""
+    if kind.name != "Opportunity" or "Amount" not in given:
+        return given
+    lines = org.records["OpportunityLineItem"].values()
+    has_lines = any(line["OpportunityId"] == id_ and not line.get("IsDeleted") for line in lines)
+    return {name: value for name, value in given.items() if name != "Amount" or not has_lines}
+
+
 def values(org: Org, kind: SObjectType, record: Record) -> dict[str, Any]:
     """The fields that follow from the record's other ones."""
     match kind.name:

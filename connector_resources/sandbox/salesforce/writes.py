@@ -39,7 +39,7 @@ def update(org: Org, kind: SObjectType, id_: str, reading: Reading) -> None:
     """Raises Refusal 400 or 404."""
     with org.lock:
         record = live(org, kind, id_)
-        values = _settled(org, kind, reading, record["Id"])
+        values = derived.taken(org, kind, record["Id"], _settled(org, kind, reading, record["Id"]))
         _admit(org, kind, record, record | values)
         changed = values | derived.values(org, kind, {name: v for name, v in (record | values).items() if v is not None})
         org.update(kind.name, {record["Id"]: changed})
