@@ -1,22 +1,28 @@
 """The daemon: Dagster's schedules, sensors, queue and run monitoring, and our upkeep and alerts beside them."""
 
+import logging
 import threading
 from functools import partial
 
 import dagster as dg
 from dagster._daemon.controller import daemon_controller_from_instance
 
-from integration_pipelines.orchestration import upkeep
+from integration_pipelines.orchestration import clock, upkeep
 from integration_pipelines.orchestration.code_server import target
 from integration_pipelines.orchestration.launcher import WarmRunLauncher
+from integration_pipelines.orchestration.session import utc_now
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
+
+_LOG = logging.getLogger("integration.daemon")
 
 
 def serve(settings: Settings, database: Database, instance: dg.DagsterInstance) -> None:
     """Run until the process is interrupted. The forkserver begins to import at once, so that the first run is a warm one."""
     if isinstance(instance.run_launcher, WarmRunLauncher):
         instance.run_launcher.warm_up()
+    if begun := clock.begin_anew(instance, utc_now()):
+        _LOG.warning("The clock was set back. %s begin with the time that it shows now.", ", ".join(begun))
     stop = threading.Event()
     with daemon_controller_from_instance(
         instance, target(settings), heartbeat_interval_seconds=10, log_level="warning"

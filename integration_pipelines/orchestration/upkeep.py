@@ -21,6 +21,7 @@ from dagster._core.workspace.context import BaseWorkspaceRequestContext, IWorksp
 
 from connector_resources.errors import ConfigurationError, IntegrationError
 from integration_pipelines.operations.alerts import send_due
+from integration_pipelines.orchestration import clock
 from integration_pipelines.orchestration.code_server import LOCATION
 from integration_pipelines.orchestration.launcher import WORKER_TAG, Worker
 from integration_pipelines.orchestration.session import RunIds, Session, utc_now
@@ -41,10 +42,11 @@ class Upkeep:
         self.database = database
         self.workspace = workspace
         self._given_up: set[str] = set()
-        self._began = utc_now()
+        self._began = self._latest = utc_now()
 
     def turn(self) -> None:
         """One look at everything; every few seconds."""
+        self.look_at_the_clock()
         context = self.workspace.create_request_context()
         entry = context.get_code_location_entries().get(LOCATION)
         location = entry.code_location if entry else None
@@ -57,6 +59,17 @@ class Upkeep:
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
                 self.retry(context, location, tenant, history_id)
+
+    def look_at_the_clock(self) -> None:
+        """Where it was set back, end this process: Dagster's daemons remember the times to come. Whoever watches over it
+        starts it again, and runs go on meanwhile."""
+        now = utc_now()
+        if now < self._latest - clock.LEEWAY:
+            _LOG.warning(
+                "The clock was set back by %s. The daemon ends, to begin anew with the time of now.", self._latest - now
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._latest = now
 
     def bury(self, instance: dg.DagsterInstance) -> None:
         """A run that goes on for Dagster, and whose history was closed as failed some time ago: its process, which is none

@@ -6,16 +6,34 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import IWorkspaceProcessContext
 from mailroom import add_channel, fail_for_good, receiver
 from notebook import make_world
 from running import until
 
 from connector_resources.errors import NetworkError
-from integration_pipelines.orchestration import upkeep
+from integration_pipelines.orchestration import clock, upkeep
 from integration_pipelines.orchestration.launcher import WORKER_TAG, Worker
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
@@ -76,3 +94,51 @@ def test_a_finished_run_whose_process_does_not_end_is_killed_after_its_grace(mon
         upkeep.end_stubborn_workers(instance)
         until(lambda: not worker.alive(), 10)
         assert process.wait() == -signal.SIGKILL
+
+
+def test_what_has_seen_a_later_instant_begins_anew_and_the_rest_goes_on(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    then, before = (now + timedelta(hours=3)).timestamp(), (now - timedelta(minutes=5)).timestamp()
+    schedule, sensor = InstigatorType.SCHEDULE, InstigatorType.SENSOR
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for name, kind, data, tick in (
+            ("ticked ahead", schedule, ScheduleInstigatorData("* * * * *", before), then),
+            ("looked ahead", schedule, ScheduleInstigatorData("* * * * *", before, then), before),
+            ("sensed ahead", sensor, SensorInstigatorData(then, cursor="kept"), before),
+            ("in time", schedule, ScheduleInstigatorData("* * * * *", before, before), before),
+        ):
+            state = InstigatorState(origin(name), kind, InstigatorStatus.DECLARED_IN_CODE, data)
+            instance.add_instigator_state(state)
+            place = (state.instigator_origin_id, name, kind, TickStatus.SKIPPED, tick)
+            instance.create_tick(TickData(*place, selector_id=state.selector_id))
+        assert sorted(clock.begin_anew(instance, now)) == ["looked ahead", "sensed ahead", "ticked ahead"]
+        states = {state.name: state for state in instance.all_instigator_state()}
+        assert states["ticked ahead"].instigator_data == ScheduleInstigatorData("* * * * *", now.timestamp())
+        assert states["looked ahead"].instigator_data == ScheduleInstigatorData("* * * * *", now.timestamp())
+        assert states["sensed ahead"].instigator_data == SensorInstigatorData(cursor="kept")
+        assert states["in time"].instigator_data == ScheduleInstigatorData("* * * * *", before, before)
+        ticks = {name: instance.get_ticks(s.instigator_origin_id, s.selector_id) for name, s in states.items()}
+        assert {name: len(found) for name, found in ticks.items()} == {**dict.fromkeys(states, 0), "in time": 1}
+        assert clock.begin_anew(instance, now) == []
+
+
+def origin(name: str) -> RemoteInstigatorOrigin:
+    target = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="somewhere"))
+    return RemoteInstigatorOrigin(RemoteRepositoryOrigin(target, "__repository__"), name)
+
+
+def test_a_clock_that_is_set_back_ends_the_daemon(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, ended = [datetime.now(UTC)], []
+    monkeypatch.setattr(upkeep, "utc_now", lambda: now[0])
+    monkeypatch.setattr("os.kill", lambda *given: ended.append(given))
+    watching = upkeep.Upkeep(settings, database, cast("IWorkspaceProcessContext[Any]", None))
+    for step in (timedelta(0), timedelta(hours=3), timedelta(seconds=-30), timedelta(minutes=2)):
+        now[0] += step
+        watching.look_at_the_clock()
+    assert ended == []
+    now[0] -= timedelta(hours=3)
+    watching.look_at_the_clock()
+    assert ended == [(os.getpid(), signal.SIGTERM)]
+    assert "The clock was set back by 3:00:00." in caplog.text
