@@ -14,6 +14,7 @@ from integration_pipelines.settings import load
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from connector_resources.conformance_trial import Held
     from integration_pipelines.store.connectors import ConnectorRow
     from integration_pipelines.store.database import Scope
     from integration_pipelines.store.mappings import MappingRow
@@ -82,6 +83,7 @@ def connector_create(
     """
     import orjson
 
+    from connector_resources.conformance_trial import Held
     from connector_resources.registry import connector_class
     from integration_pipelines.store import connectors, tenants
 
@@ -104,7 +106,7 @@ def connector_create(
                 configuration=_pairs(settings),
                 user=tenants.first_user(scope),
             )
-            _taken_by_its_type(store, tenant, row)
+            _taken_by_its_type(store, tenant, row, Held(texts))
     click.echo(f"Connector {row.id} ({row.code}) is stored; `integration connector test {row.id}` tries it.")
 
 
@@ -130,13 +132,13 @@ def connector_set(number: int, settings: tuple[str, ...], tenant_name: str | Non
     click.echo(f"Settings of connector {row.id} ({row.code}): {told}")
 
 
-def _taken_by_its_type(store: Store, tenant: "UUID", row: "ConnectorRow") -> None:
+def _taken_by_its_type(store: Store, tenant: "UUID", row: "ConnectorRow", credentials: "Held | None" = None) -> None:
     """Raises ConfigurationError for settings or a way to sign in that the type cannot take: within the transaction, so that
     nothing is stored then."""
     from integration_pipelines.orchestration.resources import ConnectorResource
     from integration_pipelines.orchestration.session import utc_now
 
-    with ConnectorResource(load(), utc_now).open(store.database, tenant, row):
+    with ConnectorResource(load(), utc_now).open(store.database, tenant, row, credentials):
         pass
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from connector_resources.catalogue import load_catalogue
-from connector_resources.contract import Clock, Connector, Given
+from connector_resources.contract import Clock, Connector, CredentialStore, Given
 from connector_resources.egress import Egress
 from connector_resources.erp import Erp, ErpPlace
 from connector_resources.errors import ConfigurationError
@@ -30,13 +30,16 @@ class ConnectorResource:
     settings: Settings
     now: Clock
 
-    def open(self, database: Database, tenant: UUID, row: ConnectorRow) -> Connector:
-        """The connector, not connected yet. Raises ConfigurationError for an unknown type."""
+    def open(
+        self, database: Database, tenant: UUID, row: ConnectorRow, credentials: CredentialStore | None = None
+    ) -> Connector:
+        """The connector, not connected yet; with its stored credentials, unless others are given. Raises ConfigurationError
+        for an unknown type."""
         return connector_class(row.type, self.settings.manifests)(
             Given(
                 url=row.url,
                 authentication_method=row.authentication_method,
-                credentials=StoredCredentials(database, tenant, row.id),
+                credentials=credentials or StoredCredentials(database, tenant, row.id),
                 now=self.now,
                 budget=CallBudget(database, tenant, row.id, row.configuration, self.now),
                 configuration=row.configuration,

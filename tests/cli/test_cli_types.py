@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from connector_resources.manifest_parse import parse
 from connector_resources.sandbox.generic import ShopSandbox
+from connector_resources.sandbox.tls import make_certificates
 from integration_pipelines.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,24 @@ def test_what_its_type_cannot_take_makes_no_connector(home: Path, kind: str, aut
     given = ("--type", kind, "--url", "https://api.example.org", "--auth", auth, "--credentials", str(secret))
     assert sentence in run("connector", "create", "Shop", *given, "--set", setting, code=1).output
     assert told("connector", "list") == []
+
+
+def test_a_connector_that_shows_a_certificate_is_made_with_one_that_can_be_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTEGRATION_MANIFESTS", str(home))
+    text = (resources.files("connector_resources") / "manifests" / "sandbox-rest.yaml").read_text("utf-8")
+    text = text.replace("name: sandbox-rest", "name: with-certificate").replace("  basic: {}\n", "  certificate: {}\n")
+    (home / "with-certificate.yaml").write_text(text)
+    secret = home / "secret.json"
+    _, pem = make_certificates(home)
+    certificate, border, key = pem.read_text().partition("-----BEGIN PRIVATE")
+    run("tenant", "create", "acme")
+    given = ("--type", "with-certificate", "--url", "https://api.example.org", "--auth", "certificate")
+    for told_key, code in (("none", 1), (border + key, 0)):
+        secret.write_text(json.dumps({"certificate": certificate, "private_key": told_key}))
+        run("connector", "create", "Shop", *given, "--credentials", str(secret), "--set", "region=eu", code=code)
+        assert len(told("connector", "list")) == 1 - code
 
 
 def test_a_sync_through_a_manifest_fills_the_erp(shop: ShopSandbox, home: Path) -> None:
