@@ -180,7 +180,9 @@ def test_an_account_that_may_not_make_tables_is_told_so_without_its_password(ser
     with engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as connection:
         connection.exec_driver_sql("CREATE ROLE visitor LOGIN PASSWORD 'canary-secret'")
     url = create_database(server, "guarded").replace("//postgres@", "//visitor:canary-secret@")
-    with pytest.raises(ConfigurationError, match=r"The tables could not be made in .*(permission denied|must have admin option)") as refusal:
+    with pytest.raises(
+        ConfigurationError, match=r"The tables could not be made in .*(permission denied|must have admin option)"
+    ) as refusal:
         migrate(url)
     assert "canary" not in str(refusal.value)
     installation = open_installation(load({"DATABASE_URL": url}))
