@@ -28,9 +28,8 @@ _INSTANT = pa.timestamp("us", "UTC")
 
 def array(series: "pd.Series[Any] | pd.Index[Any]") -> pa.Array:
     """The Arrow values of a column in one piece. Zero copy where the column is Arrow-typed and unbroken."""
-    values = pa.array(
-        series.array
-    )  # the series itself would be asked for names that it has not, and index its labels for that
+    # Not of the series itself: it would be asked for names that it has not, and index its labels for that.
+    values = pa.array(series.array)
     return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
 
 
@@ -157,6 +156,23 @@ def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] |
         cells.append(cell if shown is None else pc.if_else(pa.array(shown[:, at]), cell, ""))
     rows = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*cells, ""), 1)  # without the first comma
     return pc.binary_join_element_wise("{", rows, "}", "").cast(pa.binary())
+
+
+def _readable(values: pa.Array) -> list[str | None]:
+    texts = decimal_text(values) if pa.types.is_decimal(values.type) else values.cast(TEXT)
+    found: list[str | None] = texts.to_pylist()
+    return found
+
+
+def record_texts(records: pd.DataFrame, absent: pd.DataFrame | None = None) -> pa.Array:
+    """Each record as JSON text, values as text; fields that the other side did not name are left out."""
+    columns = [(str(name), _readable(array(records[name]))) for name in records.columns]
+    missing = None if absent is None else absent.to_numpy(dtype=bool)
+    rows = []
+    for row in range(len(records)):
+        kept = {name: texts[row] for at, (name, texts) in enumerate(columns) if missing is None or not missing[row, at]}
+        rows.append(json.dumps(kept, ensure_ascii=False))
+    return pa.array(rows, TEXT)
 
 
 def rows_from_json(

@@ -84,10 +84,8 @@ def connector_create(
     import orjson
 
     from connector_resources.conformance_trial import Held
-    from connector_resources.registry import connector_class
     from integration_pipelines.store import connectors, tenants
 
-    connector_class(connector_type, load().manifests)
     try:
         secret = orjson.loads(credentials.read())
         texts = {str(key): str(value) for key, value in secret.items() if value is not None}

@@ -1,6 +1,5 @@
 """Core types: the batch that travels through the five steps, and the words that every layer shares."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,10 +15,10 @@ from connector_resources.errors import ContractError
 from integration_pipelines.canonical import (
     TEXT,
     array,
-    decimal_text,
     extension,
     frame,
     record_index,
+    record_texts,
 )
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "SyncMode",
     "SyncStatus",
     "bools",
-    "missing",
     "plan_frame",
     "rejected_rows",
 ]
@@ -115,23 +113,6 @@ def bools(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def _readable(values: pa.Array) -> list[str | None]:
-    texts = decimal_text(values) if pa.types.is_decimal(values.type) else values.cast(TEXT)
-    found: list[str | None] = texts.to_pylist()
-    return found
-
-
-def record_texts(records: pd.DataFrame, absent: pd.DataFrame | None = None) -> pa.Array:
-    """Each record as JSON text, values as text; fields that the other side did not name are left out."""
-    columns = [(str(name), _readable(array(records[name]))) for name in records.columns]
-    missing = None if absent is None else absent.to_numpy(dtype=bool)
-    rows = []
-    for row in range(len(records)):
-        kept = {name: texts[row] for at, (name, texts) in enumerate(columns) if missing is None or not missing[row, at]}
-        rows.append(json.dumps(kept, ensure_ascii=False))
-    return pa.array(rows, TEXT)
-
-
 @dataclass
 class Batch:
     """Up to some thousand records on their way, with the rejected ones beside them.
@@ -186,6 +167,10 @@ class Batch:
             return self
         parts = {name: part[kept] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
         return Batch(rejected=self.rejected, side=self.side, **parts)
+
+    def alone(self) -> "Batch":
+        """Without the rejected rows: they travel with one part only."""
+        return replace(self, rejected=rejected_rows())
 
     def reject(
         self,
@@ -327,10 +312,6 @@ def _column(value: Any, kind: pa.DataType, count: int) -> pa.Array:
     if isinstance(value, (pa.Array, np.ndarray, list)):
         return value.cast(kind) if isinstance(value, pa.Array) else pa.array(value, kind, from_pandas=True)
     return pa.repeat(pa.scalar(value, kind), count)
-
-
-def missing(value: object) -> bool:
-    return value is None or value is pd.NA or value != value
 
 
 def marks_frame(

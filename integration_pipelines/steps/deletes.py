@@ -43,7 +43,7 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
     pairs = pairs[~merged]
     done = bools(pc.equal(array(pairs["state"]), "deleted")) | (run.config.delete_policy is DeletePolicy.IGNORE)
     parts = [_settled(run, batch.take(done), pairs[done], settle=False)]
-    batch, pairs = replace(batch.take(~done), rejected=batch.rejected.iloc[:0]), pairs[~done]
+    batch, pairs = batch.take(~done).alone(), pairs[~done]
     erp = erp_side(run, scope, array(pairs["erp_id"]).to_pylist())
     lost = ~bools(pc.is_in(array(pairs["erp_id"]), value_set=array(erp.texts.index)))
     parts.append(_settled(run, batch.take(lost), pairs[lost], settle=True))
@@ -187,5 +187,5 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
     )
     pairs, again = pairs[~parked], again[~parked]
     back = created(run, batch.take(again), pairs[again], prints, relink=True)
-    rest = replace(batch.take(~again), rejected=batch.rejected.iloc[:0])
+    rest = batch.take(~again).alone()
     return concat([back, _settled(run, rest, pairs[~again], settle=True, prints=prints)])

@@ -102,8 +102,8 @@ def _load_batch(run: Run, batch: Batch, place: int, *, overtaken: bool) -> None:
     waiting = [batch]
     if overtaken:
         quiet = ~_touched(batch)
-        waiting = [_alone(batch.take(quiet))]
-        waiting += planned_afresh(run, _alone(batch.take(~quiet)), array(batch.rejected["record_id"]).to_pylist())
+        waiting = [batch.take(quiet).alone()]
+        waiting += planned_afresh(run, batch.take(~quiet).alone(), array(batch.rejected["record_id"]).to_pylist())
     for rounds_left in reversed(range(ROUNDS)):
         moved = [part for part in (one_round(run, part) for part in waiting) if len(part)]
         if not moved:
@@ -122,7 +122,7 @@ def _load_round(run: Run, batch: Batch) -> Batch:
         ready = _contract_holds(run, ready)
         plan = _plan(ready)
         skips, settles = np.asarray(pc.equal(array(plan["action"]), Change.SKIP)), np.asarray(array(plan["settle"]))
-        written, again, refused = _write(run, scope, _alone(ready.take(~skips)))
+        written, again, refused = _write(run, scope, ready.take(~skips).alone())
         done = written.plus(Settlement.of(run, ready.take(skips & settles)))
         settle(run, scope, done)
         failures = pd.concat([ready.rejected, refused], ignore_index=True)
@@ -134,7 +134,7 @@ def _load_round(run: Run, batch: Batch) -> Batch:
         found = Counts(len(actions), len(failures), int(skips.sum()), _numbers(actions))
         history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
     run.counts.add(found)
-    return _alone(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)))
+    return batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)).alone()
 
 
 def _touched(batch: Batch) -> Bools:
@@ -168,10 +168,6 @@ def _planned_afresh(run: Run, moved: Batch, others: Sequence[str] = ()) -> list[
 
 def _numbers(actions: "pd.Series[str]") -> dict[str, int]:
     return {str(action): int(number) for action, number in actions.value_counts().items()}
-
-
-def _alone(batch: Batch) -> Batch:
-    return replace(batch, rejected=batch.rejected.iloc[:0])
 
 
 def _plan(batch: Batch) -> pd.DataFrame:

@@ -36,9 +36,9 @@ def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
     wait = np.asarray(batch.records.index.isin(list(later or ())), dtype=bool) & ~echo
     off = _inactive(run, batch) & (~linked | buried)
     skip = (echo | (deleted & (~linked | buried)) | off) & ~wait
-    parts = [sides.skipped(run, batch.take(skip)), _later(run, _alone(batch.take(wait)))]
+    parts = [sides.skipped(run, batch.take(skip)), _later(run, batch.take(wait).alone())]
     with run.database.tenant(run.tenant) as scope:
-        rest = external_references(run, scope, _alone(batch.take(~skip & ~wait)), batch.records.index[linked & ~buried])
+        rest = external_references(run, scope, batch.take(~skip & ~wait).alone(), batch.records.index[linked & ~buried])
     parts.append(sides.skipped(run, rest.take(np.zeros(len(rest), dtype=bool))))  # carries those whose parent is not there yet
     for mask, planned in (
         (linked & deleted & ~buried, outward_deletes.deleted),
@@ -48,7 +48,7 @@ def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
     ):
         chosen = bools(pc.is_in(array(rest.records.index), value_set=array(batch.records.index[mask])))
         if chosen.any():
-            part = _alone(rest.take(chosen))
+            part = rest.take(chosen).alone()
             parts.append(planned(run, part, aligned(found, part.records.index)))
     return concat(parts)
 
@@ -58,10 +58,6 @@ def _inactive(run: Run, batch: Batch) -> Bools:
     if run.target.active is None:
         return np.zeros(len(batch), dtype=bool)
     return bools(pc.equal(array(batch.records[run.target.active]), False))
-
-
-def _alone(batch: Batch) -> Batch:
-    return replace(batch, rejected=batch.rejected.iloc[:0])
 
 
 def _later(run: Run, batch: Batch) -> Batch:

@@ -28,7 +28,7 @@ def deleted(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     alive = array(there.raw.index[~bools(array(there.marks["deleted"]))])
     gone = ~bools(pc.is_in(ids, value_set=alive)) | np.array([one in there.outside for one in ids.to_pylist()], dtype=bool)
     parts = [_settled(run, batch.take(gone), pairs[gone])]
-    batch, pairs = replace(batch.take(~gone), rejected=batch.rejected.iloc[:0]), pairs[~gone]
+    batch, pairs = batch.take(~gone).alone(), pairs[~gone]
     if not len(batch):
         return concat(parts)
     there = there.aligned(array(pairs["external_id"]), batch.records.index)
@@ -37,7 +37,8 @@ def deleted(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     edited = np.asarray((base.known & there.said & differs(there.texts, base.external)).any(axis=1))
     keeps, parks = _against_edits(run, batch, there, edited)
     parts.append(sides.skipped(run, batch.take(keeps)))
-    left = replace(batch.take(~keeps), rejected=batch.rejected.iloc[:0]).reject(
+    kept = batch.take(~keeps).alone()
+    left = kept.reject(
         parks[~keeps],
         error_type="conflict",
         message="It was deleted in the ERP and edited over there since; decide whether the external record stays.",
@@ -131,7 +132,7 @@ def against_tombstone(run: Run, batch: Batch, pairs: pd.DataFrame, there: Extern
         with np.errstate(invalid="ignore"):
             again = ~(sides.instants(dead.marks) > sides.instants(batch.marks))
     parts = [created(run, batch.take(again), pairs[again])]
-    rest = replace(batch.take(~again), rejected=batch.rejected.iloc[:0])
+    rest = batch.take(~again).alone()
     return concat([*parts, _waiting(run, rest, pairs[~again])])
 
 

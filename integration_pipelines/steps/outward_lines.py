@@ -72,7 +72,7 @@ def _mapped_again(run: Run, batch: Batch, name: str, texts: list[str | None]) ->
     """These records as the outbound rules have them with these lines."""
     records = batch.records.assign(**{name: extension(pa.array(texts, TEXT))})
     with run.database.tenant(run.tenant) as scope:
-        again = mapped(run, replace(batch, records=records, rejected=batch.rejected.iloc[:0]))
+        again = mapped(run, replace(batch, records=records).alone())
         return external_references(run, scope, again, batch.records.index)
 
 

@@ -4,7 +4,6 @@ The same rules as on the way in (meeting.py): one candidate links, several park,
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -52,9 +51,9 @@ def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     met_pairs = sides.pairs_frame(left.records.index, external_id=there, match_digest=keys.filter(pa.array(~waiting)))
     linked = bools(pc.is_valid(there))
     made = ~linked & _wanted(run, left)
-    parts = [created(run, left.take(made), met_pairs[made]), sides.skipped(run, _alone(left.take(~linked & ~made)))]
+    parts = [created(run, left.take(made), met_pairs[made]), sides.skipped(run, left.take(~linked & ~made).alone())]
     if linked.any():
-        parts.append(changed(run, _alone(left.take(linked)), met_pairs[linked]))
+        parts.append(changed(run, left.take(linked).alone(), met_pairs[linked]))
     return concat(parts)
 
 
@@ -64,10 +63,6 @@ def _wanted(run: Run, batch: Batch) -> Bools:
         return np.zeros(len(batch), dtype=bool)
     assert batch.outgoing is not None  # noqa: S101 - `mapped` was here
     return inside(run.mapping, Batch(batch.outgoing, batch.marks))
-
-
-def _alone(batch: Batch) -> Batch:
-    return replace(batch, rejected=batch.rejected.iloc[:0])
 
 
 def _without_doubtful(run: Run, batch: Batch, pairs: pd.DataFrame) -> tuple[Batch, pd.DataFrame]:

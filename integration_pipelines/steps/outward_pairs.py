@@ -1,7 +1,5 @@
 """ERP records whose external record is known: merged with what that one holds now."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,7 +25,7 @@ def changed(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     dead = bools(pc.is_in(ids, value_set=array(there.raw.index[bools(array(there.marks["deleted"]))])))
     outside = np.array([record in there.outside for record in ids.to_pylist()], dtype=bool) & ~dead
     broken = np.array([record in there.unmapped for record in ids.to_pylist()], dtype=bool) & ~dead & ~gone
-    alone = replace(batch, rejected=batch.rejected.iloc[:0])
+    alone = batch.alone()
     parts = [sides.skipped(run, alone.take(outside))]
     if dead.any():
         parts.append(outward_deletes.against_tombstone(run, alone.take(dead), pairs[dead], there))

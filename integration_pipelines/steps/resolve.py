@@ -100,18 +100,18 @@ def plan(run: Run, scope: Scope, batch: Batch) -> Batch:
     parts = [sides.skipped(run, batch.take(same | (deleted & ~linked) | outside))]
     changed, gone, new = linked & ~same & ~deleted & ~outside, linked & deleted, ~linked & ~deleted & ~outside
     if gone.any():
-        parts.append(deletes.plan(run, scope, _alone(batch.take(gone)), found[gone]))
+        parts.append(deletes.plan(run, scope, batch.take(gone).alone(), found[gone]))
     if changed.any():
-        part = _without_winners(run, scope, _alone(batch.take(changed)), parts[-1].rejected)
+        part = _without_winners(run, scope, batch.take(changed).alone(), parts[-1].rejected)
         parts.append(sides.skipped(run, part.take(np.zeros(len(part), dtype=bool))))  # carries those that wait
         if len(part):
-            parts.append(_paired(run, scope, _alone(part), aligned(found, part.records.index), prints))
+            parts.append(_paired(run, scope, part.alone(), aligned(found, part.records.index), prints))
     if new.any():
-        part, candidates = meeting.without_lonely(run, *meeting.match(run, scope, _alone(batch.take(new))))
+        part, candidates = meeting.without_lonely(run, *meeting.match(run, scope, batch.take(new).alone()))
         met = bools(pc.is_valid(array(candidates["erp_id"])))
         parts.append(meeting.created(run, part.take(~met), candidates[~met], prints))
         if met.any():
-            parts.append(_paired(run, scope, _alone(part.take(met)), candidates[met], prints))
+            parts.append(_paired(run, scope, part.take(met).alone(), candidates[met], prints))
     return concat(parts)
 
 
@@ -125,11 +125,6 @@ def _without_winners(run: Run, scope: Scope, batch: Batch, rejected: pd.DataFram
         message="Another record was merged into it over there; deactivate or delete the ERP record that does not stay.",
         rule="merge",
     )
-
-
-def _alone(batch: Batch) -> Batch:
-    """Without the rejected rows so far: they travel with one part only."""
-    return replace(batch, rejected=batch.rejected.iloc[:0])
 
 
 def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: pd.DataFrame) -> Batch:

@@ -56,7 +56,7 @@ def load_round(run: Run, batch: Batch) -> Batch:
         ready = _contract_holds(run, _without_doubt(run, scope, ready))
         action = array(_plan(ready)["action"])
         skips, settles = bools(pc.equal(action, Change.SKIP)), bools(array(_plan(ready)["settle"]))
-        going = replace(ready.take(~skips), rejected=ready.rejected.iloc[:0])
+        going = ready.take(~skips).alone()
         intents = uuids(len(going))
         announced = outward_settle.expected(run, scope, going, intents)
         announced.announce(run, scope)
@@ -66,7 +66,7 @@ def load_round(run: Run, batch: Batch) -> Batch:
     )
     refused = _set_aside(going, written)
     with run.database.tenant(run.tenant) as scope:
-        quiet = outward_settle.quiet(run, scope, replace(ready.take(skips & settles), rejected=ready.rejected.iloc[:0]))
+        quiet = outward_settle.quiet(run, scope, ready.take(skips & settles).alone())
         done.settle(run, scope)
         quiet.settle(run, scope)
         _intents(scope, written)
@@ -83,7 +83,7 @@ def load_round(run: Run, batch: Batch) -> Batch:
     run.counts.add(found)
     if written.problem is not None:
         raise written.problem
-    return replace(batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)), rejected=batch.rejected.iloc[:0])
+    return batch.take(np.asarray(batch.records.index.isin(moved), dtype=bool)).alone()
 
 
 def _set_aside(going: Batch, written: Written) -> pd.DataFrame:

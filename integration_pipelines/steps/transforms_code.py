@@ -146,7 +146,7 @@ def _numbering(code: str) -> tuple[frozenset[int], re.Pattern[str]] | None:
 
 def _written_out(text: str) -> str | None:
     """The number as E.164, where it stands there with its country code and nothing else that needs thought: what
-    phonenumbers.parse finds, too, at twenty times the price. None where that must decide."""
+    phonenumbers.parse finds, too, at eleven times the price. None where that must decide."""
     if not _WRITTEN_OUT.fullmatch(text):
         return None
     digits = text[1:].translate(_SEPARATORS)

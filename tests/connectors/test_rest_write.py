@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
-from shopping import Visit, changes, python, read
+from shopping import Visit, changes, create, read, written
 
-from connector_resources.contract import Changes, Connector, Outcome
-from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError, NetworkError, RateLimited
+from connector_resources.contract import Changes, Outcome
+from connector_resources.errors import ConfigurationError, NetworkError, RateLimited
 from connector_resources.sandbox.generic import ShopSandbox
 
 CREATE_KEY = '      headers: {Idempotency-Key: "{intent}"}\n      body: "{record}"\n      id: id\n'
@@ -32,20 +32,6 @@ DELETE_KEY = (
     "path: /rest/customers/{id}\n  order",
 )
 FORM = ("      path: /rest/customers\n      headers", "      path: /rest/customers\n      encode: form\n      headers")
-BATCH = """\
-    batch:
-      method: POST
-      path: /rest/batch
-      size: 3
-      body: {items: "{items}"}
-      item: {action: "{action}", id: "{id}", version: "{version}", key: "{intent}", values: "{record}"}
-      results: results
-      id: id
-      version: etag
-      status: status
-      code: error.code
-    update:
-"""
 VALUES = {
     "code": "00077",
     "name": "Ünï GmbH 🎈",
@@ -59,13 +45,6 @@ VALUES = {
 }
 
 
-def written(connector: Connector, *steps: dict[str, Any], probe: bool = False) -> list[dict[str, Any]]:
-    entity = connector.describe("customer")
-    found = (connector.probe if probe else connector.write)(entity, changes(entity, *steps))
-    assert list(found.columns) == ["outcome", "id", "version", "message"]
-    return python(found)
-
-
 def listened(connector: Any) -> list[bytes]:
     """The bodies that it will send."""
     bodies: list[bytes] = []
@@ -77,10 +56,6 @@ def listened(connector: Any) -> list[bytes]:
 
     connector.http.send = send
     return bodies
-
-
-def create(**values: Any) -> dict[str, Any]:
-    return {"action": "create", "intent": str(uuid4()), "values": {"name": "Acme", **values}}
 
 
 def test_what_is_written_is_what_is_read_back(visit: Visit) -> None:
@@ -227,48 +202,6 @@ def test_a_probe_of_a_delete_looks_whether_the_record_is_gone(
     step = {"action": "delete", "id": "00000003"}
     assert written(connector, step)[0]["outcome"] == Outcome.UNKNOWN
     assert written(connector, step, probe=True)[0]["outcome"] == expected
-
-
-def test_a_batch_answers_for_each_record(visit: Visit, shop: ShopSandbox) -> None:
-    connector = visit("sandbox-rest", ("    update:\n", BATCH))
-    assert type(connector).capabilities.batch_size == 3
-    results = written(
-        connector,
-        create(code="1"),
-        create(email="nobody"),
-        {"action": "update", "id": "00000004", "version": "v0", "values": {"phone": "1"}},
-        {"action": "delete", "id": "77777777"},
-        {"action": "update", "id": "00000006", "version": "v6", "values": {"phone": "1"}},
-    )
-    assert [one["outcome"] for one in results] == [
-        Outcome.DONE, Outcome.REFUSED, Outcome.MOVED, Outcome.DONE, Outcome.DONE,
-    ]  # fmt: skip
-    assert "(invalid_email, status 422)" in results[1]["message"]
-    assert [request.target for request in shop.requests] == ["/rest/batch"] * 2
-
-
-@pytest.mark.parametrize(("status", "kind"), [(400, ContractError), (403, AuthenticationError), (413, ContractError)])
-def test_a_batch_that_is_refused_as_a_whole_is_an_error_and_not_a_riddle(
-    visit: Visit, shop: ShopSandbox, status: int, kind: type[Exception]
-) -> None:
-    shop.faults.add("status", status=status, path="/rest/batch")
-    with pytest.raises(kind):
-        written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"))
-
-
-@pytest.mark.parametrize("body", ["<html/>", '{"results": []}', "{}"])
-def test_a_batch_whose_answer_is_nonsense_may_have_been_carried_out(visit: Visit, shop: ShopSandbox, body: str) -> None:
-    shop.faults.add("status", status=200, body=body, path="/rest/batch")
-    results = written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"), create(code="2"))
-    assert [one["outcome"] for one in results] == [Outcome.UNKNOWN] * 2
-
-
-def test_a_batch_whose_answer_is_lost_is_carried_out_once(visit: Visit, shop: ShopSandbox) -> None:
-    count = len(shop.state.records["customers"])
-    shop.faults.add("lose", path="/rest/batch")
-    results = written(visit("sandbox-rest", ("    update:\n", BATCH)), create(code="1"), create(code="2"))
-    assert [one["outcome"] for one in results] == [Outcome.DONE] * 2
-    assert len(shop.state.records["customers"]) == count + 2
 
 
 def test_what_was_not_sent_is_known_to_be_absent(visit: Visit, shop: ShopSandbox) -> None:

@@ -25,7 +25,6 @@ from integration_pipelines.model import (
     absence_frame,
     concat,
     marks_frame,
-    missing,
     plan_frame,
 )
 
@@ -243,18 +242,18 @@ def test_a_batch_is_made_of_a_page_without_copying_it() -> None:
     assert (len(batch), batch.deleted.tolist(), batch.absence("a").tolist()) == (1, [True], [False])
 
 
+def test_a_part_of_a_batch_may_travel_without_its_rejected_rows() -> None:
+    batch = Batch.of(page(["1", "2"], {"a": (pa.string(), ["x", "y"])}, version=["v", "w"], modified=[None, None]))
+    left = batch.reject(np.array([True, False]), error_type="validation", message="No.")
+    assert (len(left.rejected), len(left.alone().rejected), len(left.alone())) == (1, 0, 1)
+    assert list(left.alone().rejected.columns) == list(left.rejected.columns)
+
+
 def test_a_plan_says_skip_unless_told_otherwise() -> None:
     plan = plan_frame(record_index(["1", "2"]), action=["create", "skip"], revision=[1, float("nan")])
     assert list(plan.columns) == [name for name, _ in PLAN]
     assert array(plan["revision"]).to_pylist() == [1, None]
     assert array(plan_frame(record_index(["1"]))["action"]).to_pylist() == ["skip"]
-
-
-def test_missing_is_none_or_na_or_nan_and_nothing_else() -> None:
-    unknown: list[Any] = [None, pd.NA, float("nan"), pd.NaT, Decimal("NaN")]
-    known: list[Any] = [0, "", False, "nan", Decimal(0), [], b""]
-    assert all(map(missing, unknown))
-    assert not any(map(missing, known))
 
 
 def test_a_direction_knows_which_ways_values_travel() -> None:

@@ -26,7 +26,7 @@ from connector_resources.contract import (
 )
 from connector_resources.erp import Erp
 from connector_resources.frames import arrow_type, page
-from integration_pipelines.model import Batch, SyncStatus, missing
+from integration_pipelines.model import Batch, SyncStatus
 from integration_pipelines.orchestration.resources import ErpResource
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.extract import extract
@@ -125,7 +125,7 @@ class Notebook(Connector):
         for at, step in enumerate(changes.steps.to_dict("records")):
             said = changes.written.iloc[at].to_numpy(dtype=bool)
             row = zip(changes.records.columns, changes.records.iloc[at], said, strict=True)
-            values = {str(name): None if missing(value) else value for name, value, told in row if told}
+            values = {str(name): None if pd.isna(value) else value for name, value, told in row if told}
             rows.append(self._write(entity.name, step["action"], step["id"], step["version"], step["intent"], values))
         return pd.DataFrame(rows, columns=["outcome", "id", "version", "message"], index=changes.steps.index, dtype=object)
 

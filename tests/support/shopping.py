@@ -113,3 +113,14 @@ def changes(entity: Entity, *steps: Mapping[str, Any]) -> Changes:
     return Changes(
         pd.DataFrame(values, index=index), pd.DataFrame(written, index=index, dtype=bool), pd.DataFrame(typed, index=index)
     )
+
+
+def written(connector: Connector, *steps: dict[str, Any], probe: bool = False) -> list[dict[str, Any]]:
+    entity = connector.describe("customer")
+    found = (connector.probe if probe else connector.write)(entity, changes(entity, *steps))
+    assert list(found.columns) == ["outcome", "id", "version", "message"]
+    return python(found)
+
+
+def create(**values: Any) -> dict[str, Any]:
+    return {"action": "create", "intent": str(uuid4()), "values": {"name": "Acme", **values}}
