@@ -35,32 +35,36 @@ def rows(described: Description, changes: Changes) -> list[Row]:
 
 def _contents(
     entity: Entity, changes: Changes, columns: Sequence[str], keys: Sequence[str | None]
-) -> Iterator[tuple[str, bool]]:
+) -> Iterator[tuple[bytes, bool]]:
     """Each record as JSON, as the API takes it, and whether no field of it is to be written. A parent that is named by an
     external id (Account.ERP_Id__c) is an object, or null."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    count, cells = len(changes.steps), []
-    new = pa.array([key is not None for key in keys], pa.bool_())
+    parts: list[pa.Array | str] = [f'{{"attributes":{{"type":"{entity.name}"}}']
+    some = np.zeros(len(changes.steps), dtype=bool)
     for name in columns:
-        told, content = pa.array(changes.written[name].to_numpy(dtype=bool)), values.json(changes.records[name])
+        told, content = changes.written[name].to_numpy(dtype=bool), values.json(changes.records[name])
         relationship, point, inner = name.partition(".")
         if point:
             nested = pc.binary_join_element_wise(f'{{"{inner}":', content, "}", "")
             content = pc.if_else(pc.equal(content, "null"), content, nested)
         if name == entity.upsert_key:
-            told = pc.and_not(told, new)
-        cells.append(pc.if_else(told, pc.binary_join_element_wise(f',"{relationship}":', content, ""), ""))
-    body = pc.binary_join_element_wise(*cells, "") if cells else pa.repeat("", count)
+            told = told & np.array([key is None for key in keys])
+        some |= told
+        if told.all():
+            parts += [f',"{relationship}":', content]
+        else:
+            parts.append(pc.if_else(pa.array(told), pc.binary_join_element_wise(f',"{relationship}":', content, ""), ""))
     ids = values.json(changes.steps["id"])
     update = pc.and_(pa.array(list(changes.steps["action"] == "update"), pa.bool_()), pc.not_equal(ids, "null"))
     named = pc.if_else(update, pc.binary_join_element_wise(',"id":', ids, ""), "")
     if entity.upsert_key:
         written = json_strings(pa.array(keys, pa.string()))
         named = pc.coalesce(pc.binary_join_element_wise(f',"{entity.upsert_key}":', written, ""), named)
-    whole = pc.binary_join_element_wise(f'{{"attributes":{{"type":"{entity.name}"}}', body, named, "}", "")
-    return zip(whole.to_pylist(), pc.equal(body, "").to_pylist(), strict=True)
+    whole = pc.binary_join_element_wise(*parts, named, "}", "")
+    return zip(whole.cast(pa.binary()).to_pylist(), (~some).tolist(), strict=True)
 
 
 def key_values(entity: Entity, changes: Changes) -> list[str | None]:
@@ -85,7 +89,7 @@ def locking(described: Description) -> list[str]:
 def _row(
     entity: Entity,
     at: int,
-    content: tuple[str, bool],
+    content: tuple[bytes, bool],
     tied: tuple[frozenset[str], frozenset[str]],
     key: str | None,
     action: str | None,
@@ -93,12 +97,12 @@ def _row(
     version: str | None,
     _intent: str | None,
 ) -> Row:
-    (text, nothing), (locks, needs) = content, tied
+    (sent, nothing), (locks, needs) = content, tied
     own = id_[:15] if id_ else f"{entity.name} {key.casefold()}" if key else None
-    locks = locks | {own} if own else locks
+    if own:
+        locks = locks.union((own,))
     if action == "delete":
         return Row(at, action, id_, version, None, None, 0, locks)
-    sent = text.encode()
     empty = nothing and action == "update"
     return Row(at, str(action), id_, version, key, orjson.Fragment(sent), len(sent), locks, needs, empty)
 

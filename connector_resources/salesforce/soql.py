@@ -15,6 +15,7 @@ _CODES = {one: quote_plus(one) for one in " ',()=<>:"}
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*", re.ASCII)
 _ID = re.compile(r"[0-9A-Za-z]{15}(?:[0-9A-Za-z]{3})?", re.ASCII)
+_ESCAPED = re.compile(r"[\\'\n\r\t\x08\f]")
 _ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\b": r"\b", "\f": r"\f"})
 
 
@@ -68,7 +69,10 @@ def equal(path: str, text: str) -> str:
 
 
 def one_of(path: str, texts: Sequence[str]) -> str:
-    return f"{name(path)} IN ({','.join(map(literal, texts))})"
+    """One look at all texts tells that none needs an escape: hundreds of ids seldom do."""
+    escaped = [text.translate(_ESCAPES) for text in texts] if _ESCAPED.search("".join(texts)) else texts
+    listed = "','".join(escaped)
+    return f"{name(path)} IN ('{listed}')"
 
 
 def id_chunks(ids: Sequence[str], query_without: str) -> Iterator[list[str]]:

@@ -65,9 +65,9 @@ class Writing:
         for row in known:
             parents = self.current.get(str(row.id)[:15]) or {}
             row.locks |= {str(parents[name])[:15] for name in locking(self.described) if parents.get(name)}
+        todo = [row for row in self.rows if row.at not in self.results]
         for action in ("create", "update", "delete"):
-            todo = [row for row in self.rows if row.action == action and row.at not in self.results]
-            self._write(self._by_bulk(todo))
+            self._write(self._by_bulk([row for row in todo if row.action == action]))
         if self.halted and not any(one.outcome in (Outcome.DONE, Outcome.UNKNOWN) for one in self.results.values()):
             raise self.halted
         return self._frame()

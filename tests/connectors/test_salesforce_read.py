@@ -268,3 +268,10 @@ def test_texts_in_a_query_are_escaped_and_names_are_checked(sandbox: Sandbox, sa
     for name in ("Account WHERE", "Account'", "1st", "a..b", ""):
         with pytest.raises(ConfigurationError, match="cannot be a name"):
             soql.name(name)
+
+
+@pytest.mark.parametrize("special", ["'", "\\", "\n", "\r", "\t", "\b", "\f"])
+def test_one_special_text_among_many_is_escaped(special: str) -> None:
+    texts = ["a b", f"x{special}y", "ü%&"]
+    assert soql.one_of("Name", texts) == f"Name IN ({','.join(map(soql.literal, texts))})"
+    assert soql.literal(texts[1]) != f"'{texts[1]}'"

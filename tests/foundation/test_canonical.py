@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type
+from connector_resources.frames import arrow_type, json_strings
 from integration_pipelines.canonical import (
     canonical,
     frame,
@@ -243,3 +244,11 @@ made = page(["1"], {{"at": (pa.timestamp("us", "UTC"), [moment])}}, version=["1"
 print(pa.array(made.records["at"])[0].as_py().isoformat(), pa.array(made.marks["modified"])[0].as_py().isoformat())"""
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert said == ["2024-03-31T01:00:00+00:00"] * 2
+
+
+@given(st.lists(st.none() | TEXT | st.text('"\\\n\t\x00\x1f\x7f ä', max_size=3)), st.integers(0, 3), st.integers(0, 3))
+def test_texts_become_json_strings_also_in_a_slice_of_a_column(texts: list[str | None], start: int, less: int) -> None:
+    column = pa.array(texts, pa.string())[start : max(start, len(texts) - less)]
+    assert json_strings(column).to_pylist() == [
+        None if text is None else orjson.dumps(text).decode() for text in column.to_pylist()
+    ]
