@@ -157,7 +157,7 @@ class Http:
         url: str,
         judge: Judge = status_error,
         *,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | list[str]] | None = None,
         auth: httpx.Auth | None = None,
         spend: Callable[[], None] | None = None,
     ) -> Answer:
@@ -176,7 +176,7 @@ class Http:
         *,
         content: bytes | None = None,
         content_type: str = "application/json",
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str | list[str]] | None = None,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
         spend: Callable[[], None] | None = None,

@@ -7,7 +7,6 @@ from connector_resources.contract import FieldType
 from connector_resources.grammar import Anything, Either, Flag, Form, Key, ListOf, MapOf, Table, Text, Whole, json_schema
 
 KINDS = ("rest", "soap", "graphql")
-METHODS = ("oauth2", "api_key", "basic", "certificate")
 WORDS = ("record", "moved", "gone", "authentication", "configuration", "rate", "unavailable", "contract", "cost")
 PAGINGS = ("cursor", "link", "offset", "page")
 
@@ -62,7 +61,7 @@ def _call(kind: str) -> dict[str, Key]:
         "path": Key(
             Text(pattern=r"/\S*", like="a path like /v1/customers"), "the path behind the connector's URL", needed=True
         ),
-        "params": Key(MapOf(Anything()), "query parameters, with placeholders"),
+        "params": Key(MapOf(Anything()), "query parameters, with placeholders; a list repeats its parameter"),
         "headers": Key(MapOf(TEXT), "headers, with placeholders"),
         "body": Key(Anything(), "the body, with placeholders"),
         "encode": Key(Text(choices=("json", "form")), "how the body is written (default: json)"),
@@ -211,6 +210,7 @@ def _auth(kind: str) -> Table:
                 "credentials client_id, client_secret, and refresh_token where there is one",
             ),
             "certificate": Key(Table({}), "credentials certificate and private_key (PEM)"),
+            "none": Key(Table({}), "no credentials: the API is open to whoever reaches it"),
         }
     )
 

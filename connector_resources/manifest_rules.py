@@ -140,7 +140,7 @@ def check_manifest(source: Document, manifest: "Manifest") -> None:
         if method == "api_key" and raw["in"] != "bearer" and "name" not in raw:
             raise source.refuse(("auth", method), "'name' is missing: the header or parameter that takes the key")
     if not manifest.auth:
-        raise source.refuse(("auth",), "no authentication method; give one of api_key, basic, oauth2, certificate")
+        raise source.refuse(("auth",), "no authentication method; give one of api_key, basic, oauth2, certificate, none")
     for row, refusal in enumerate(manifest.refusals):
         if refusal.status is None and refusal.code is None:
             raise source.refuse(("errors", "table", row), "give 'status', 'code' or both")

@@ -16,7 +16,7 @@ class RestConnector(ManifestConnector):
         title = self.manifest.title
         headers = templates.texts({**self.manifest.headers, **call.headers}, values)
         place = self.link(url) if url else self.http.url + templates.path(title, call.path, values)
-        params = {} if url else templates.texts(call.params, values)
+        params = {} if url else templates.query(call.params, values)
         body = templates.fill(call.body, values)
         kind, content = "application/json", None if body is NOTHING else body_of(body)
         if call.encode == "form" and body not in (None, NOTHING):

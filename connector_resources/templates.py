@@ -48,8 +48,19 @@ def fill(template: Any, values: Mapping[str, Any]) -> Any:
 
 
 def texts(template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
-    """For headers and query parameters: everything as text, null left out."""
+    """For headers: everything as text, null left out."""
     return {key: shown(value) for key, value in fill(template, values).items() if value is not None}
+
+
+def query(template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """For query parameters: everything as text, null left out; what the template writes as a list is a parameter that is said
+    once for each item (`id: ["{ids}"]` becomes id=1&id=2)."""
+    filled = {key: value for key, value in fill(template, values).items() if value is not None}
+    return {key: _each(value) if isinstance(template[key], list) else shown(value) for key, value in filled.items()}
+
+
+def _each(items: list[Any]) -> list[str]:
+    return [text for item in items for text in (_each(item) if isinstance(item, list) else [shown(item)])]
 
 
 def path(system: str, template: str, values: Mapping[str, Any]) -> str:

@@ -57,8 +57,8 @@ def _calls(calls: int, limit: int | None, used: int | None, whole: int | None) -
 @click.argument("name")
 @click.option("--type", "connector_type", required=True, help="One of `integration connector types`.")
 @click.option("--url", required=True)
-@click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic or certificate")
-@click.option("--credentials", type=click.File("rb"), required=True, help="A JSON file, or - for standard input.")
+@click.option("--auth", default="oauth2", show_default=True, help="oauth2, api_key, basic, certificate or none")
+@click.option("--credentials", type=click.File("rb"), help="A JSON file, or - for standard input; not with --auth none.")
 @click.option(
     "--set",
     "settings",
@@ -72,7 +72,7 @@ def connector_create(
     connector_type: str,
     url: str,
     auth: str,
-    credentials: Any,
+    credentials: Any | None,
     settings: tuple[str, ...],
     tenant_name: str | None,
 ) -> None:
@@ -86,8 +86,12 @@ def connector_create(
     from connector_resources.conformance_trial import Held
     from integration_pipelines.store import connectors, tenants
 
+    if (credentials is None) != (auth == "none"):
+        raise click.UsageError(
+            "Missing option '--credentials'." if credentials is None else "--auth none takes no credentials."
+        )
     try:
-        secret = orjson.loads(credentials.read())
+        secret = orjson.loads(credentials.read()) if credentials else {}
         texts = {str(key): str(value) for key, value in secret.items() if value is not None}
     except (orjson.JSONDecodeError, AttributeError):
         raise ConfigurationError('The credentials must be one JSON object, like {"client_id": "…"}.') from None

@@ -17,7 +17,7 @@ from integration_pipelines.store import audit
 from integration_pipelines.store.call_budget import limit_of
 from integration_pipelines.store.database import Database, Scope
 
-METHODS = ("oauth2", "api_key", "basic", "certificate")
+METHODS = ("oauth2", "api_key", "basic", "certificate", "none")
 
 
 @dataclass(frozen=True)

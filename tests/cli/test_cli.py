@@ -128,6 +128,24 @@ def test_a_bad_mapping_is_refused_naming_the_line(tmp_path: Path) -> None:
     assert "did you mean 'website'?" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--auth", "none", "--credentials", "-"], "--auth none takes no credentials."),
+        (["--auth", "api_key"], "Missing option '--credentials'."),
+    ],
+)
+def test_credentials_are_given_where_there_is_something_to_sign_in_with(options: list[str], sentence: str) -> None:
+    create = ["connector", "create", "X", "--type", "salesforce", "--url", "https://x.example"]
+    assert sentence in run(*create, *options, code=2).stderr
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_type_that_needs_credentials_is_not_signed_in_to_without() -> None:
+    create = ["connector", "create", "X", "--type", "salesforce", "--url", "https://x.example", "--auth", "none"]
+    assert "Salesforce is signed in to with oauth2, not with none" in run(*create, code=1).stderr
+
+
 @pytest.mark.parametrize("arguments", [["sync", "frob"], ["sync", "run"], ["sync", "run", "x"], ["frob"]])
 def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
     run(*arguments, code=2)

@@ -49,3 +49,13 @@ def test_credentials_that_are_refused_or_missing_are_named_and_not_shown(visit: 
         visit(method="basic", store=Safe(shop, ())).test()
     with pytest.raises(ConfigurationError, match="is signed in to with api_key or basic or oauth2, not with certificate"):
         visit(method="certificate", store=Safe(shop, ()))
+
+
+def test_an_api_that_is_open_to_everybody_is_asked_without_credentials(visit: Visit, shop: ShopSandbox) -> None:
+    opened = visit(
+        "sandbox-rest", ("auth:\n", "auth:\n  none: {}\n"), method="none", store=Safe(shop, ("no such credential",))
+    )
+    with pytest.raises(AuthenticationError, match="Sandbox shop refuses the credentials"):  # as it should: it is not open
+        opened.test()
+    [asked] = shop.requests
+    assert asked.status == 401

@@ -14,7 +14,7 @@ from connector_resources.manifest_grammar import KINDS, manifest_form, published
 from connector_resources.manifest_parse import parse
 from connector_resources.registry import connector_class, connector_types, manifest_class, read_manifest
 from connector_resources.skeletons import skeleton
-from connector_resources.templates import NOTHING, fill, path
+from connector_resources.templates import NOTHING, fill, path, query
 
 SMALL = """\
 kind: rest
@@ -194,6 +194,12 @@ def test_a_placeholder_takes_the_value_as_it_is_and_without_one_its_key_is_left_
     assert fill(template, values) == {"n": 5, "text": "n=5", "all": {"a": None, "b": [1]}, "a": None, "list": [1]}
     assert fill("{record.c}", values) is NOTHING
     assert path("X", "/a/{id}/b", {"id": "ü/../?"}) == "/a/%C3%BC%2F..%2F%3F/b"
+
+
+def test_a_query_parameter_that_is_a_list_is_said_once_for_each_item() -> None:
+    values = {"ids": ["7", "8"], "since": NOTHING}
+    template = {"id": ["{ids}"], "ids": "{ids}", "with": ["lines", "tax"], "from": ["{since}"], "deep": True}
+    assert query(template, values) == {"id": ["7", "8"], "ids": "7,8", "with": ["lines", "tax"], "from": [], "deep": "true"}
 
 
 def test_the_readme_shows_the_manifest_that_is_written() -> None:
