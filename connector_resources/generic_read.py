@@ -121,7 +121,8 @@ class Reader:
             yield rows, reply, strategy.steady
             step = strategy.follow(reply, self._ids(reading, rows))
 
-    def _rows(self, reply: Reply, path: Path, alone: bool = False) -> list[Any]:
+    def _rows(self, reply: Reply, records: Path, alone: bool = False) -> list[Any]:
+        path, item = _list_and_item(records)
         rows = at(reply.content, path)
         textual = self.textual and reply.content is not None
         empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
@@ -136,7 +137,7 @@ class Reader:
             raise ContractError(
                 f"{self.title} answered a read of {self.spec.entity.name} without a list of records at {where}."
             )
-        return rows
+        return [at(row, item) for row in rows] if item else rows
 
     def _ids(self, reading: Reading, rows: list[Any]) -> list[str]:
         if reading is self.spec.tombstones:
@@ -224,12 +225,21 @@ def version_of(spec: EntitySpec, row: Any) -> str | None:
 def _untold(reply: Reply, records: Path) -> Untold:
     """Raises ContractError where the other side could not tell a whole record, or the list itself."""
     found: dict[int, list[Path]] = {}
+    rows, item = _list_and_item(records)
     for path in reply.untold:
-        inside = path[len(records) :]
-        if path[: len(records)] != records or len(inside) < 2 or not inside[0].isdigit():
+        number, inside = path[len(rows) : len(rows) + 1], path[len(rows) + 1 :]
+        field = inside[len(item) :]
+        if (path[: len(rows)], inside[: len(item)]) != (rows, item) or not field or not number[0].isdigit():
             raise ContractError(f"The other side could not tell {'.'.join(path)}, without which records would be missed.")
-        found.setdefault(int(inside[0]), []).append(inside[1:])
+        found.setdefault(int(number[0]), []).append(field)
     return found
+
+
+def _list_and_item(records: Path) -> tuple[Path, Path]:
+    """Where the list stands, and where the record stands in an item of it: behind the `*`, as in Relay's edges.*.node."""
+    if "*" not in records:
+        return records, ()
+    return records[: records.index("*")], records[records.index("*") + 1 :]
 
 
 def _is_under(path: Path, gone: Sequence[Path]) -> bool:

@@ -98,7 +98,7 @@ def _reading(call: Mapping[str, Key]) -> dict[str, Key]:
         }
     )
     return dict(call) | {
-        "records": Key(PATH, "where the answer holds the list of records (default: it is the list)"),
+        "records": Key(PATH, "where the answer holds the list of records, like edges.*.node (default: it is the list)"),
         "paging": Key(paging, "how to get all pages (default: there is one)"),
         "since": Key(since, "how {since} is written"),
     }

@@ -30,7 +30,7 @@ from connector_resources.values import at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
-_SIGN_IN = ("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck")  # WS-Security 1.1, 12
+_SIGN_IN = frozenset(("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck"))  # WS-Security 1.1, 12
 
 
 class SoapConnector(ManifestConnector):
@@ -112,7 +112,8 @@ class SoapConnector(ManifestConnector):
             known = self.refusals.of(answer.status, code, about_record=False, answer=answer)
             if known is not None:
                 return known
-            if side in _SIGN_IN or code in _SIGN_IN:
+            finer = shown_code(at(fault, ("Code", "Subcode", "Value"))).rpartition(":")[2]
+            if answer.status == 401 or not _SIGN_IN.isdisjoint((side, finer, code)):
                 return self.refusals.said("authentication", code, answer)
             if side in ("Client", "Sender"):
                 return self.refusals.said("record" if about_record else "contract", code, answer)

@@ -12,6 +12,7 @@ from connector_resources.sandbox.generic import ShopSandbox
 
 NAME = "sandbox-graphql"
 RELAY = "paging: {by: cursor, next: customers.pageInfo.endCursor, more: customers.pageInfo.hasNextPage, size: 200}"
+SHORT = (RELAY, RELAY.replace("200", "60"))
 OFFSET = (
     (RELAY, "paging: {by: offset, total: customers.totalCount, size: 60}"),
     ("$after: String, $since", "$offset: Int, $since"),
@@ -22,6 +23,11 @@ OFFSET = (
         "totalCount\n          }\n        }\n      variables",
     ),
 )
+EDGES = (
+    ("            nodes {\n", "            edges { node {\n"),
+    ("            }\n            pageInfo", "            } }\n            pageInfo"),
+    ("records: customers.nodes", "records: customers.edges.*.node"),
+)
 
 
 def written(connector: Any, *steps: dict[str, Any]) -> list[dict[str, Any]]:
@@ -29,7 +35,7 @@ def written(connector: Any, *steps: dict[str, Any]) -> list[dict[str, Any]]:
     return python(connector.write(entity, changes(entity, *steps)))
 
 
-@pytest.mark.parametrize("change", [((RELAY, RELAY.replace("200", "60")),), OFFSET], ids=["relay", "offset"])
+@pytest.mark.parametrize("change", [(SHORT,), OFFSET, (SHORT, *EDGES)], ids=["relay", "offset", "edges"])
 def test_every_page_is_read_to_the_last(visit: Visit, shop: ShopSandbox, change: Any) -> None:
     assert list(read(visit(NAME, *change))) == list(shop.state.records["customers"])
     assert len(shop.requests) == 9
@@ -47,9 +53,10 @@ def test_a_cost_that_no_page_can_meet_ends_the_read(visit: Visit, shop: ShopSand
         read(visit(NAME))
 
 
-def test_a_field_that_an_error_points_at_is_absent_in_that_record_only(visit: Visit, shop: ShopSandbox) -> None:
+@pytest.mark.parametrize("way", [(), EDGES], ids=["nodes", "edges"])
+def test_a_field_that_an_error_points_at_is_absent_in_that_record_only(visit: Visit, shop: ShopSandbox, way: Any) -> None:
     shop.state.broken = {"00000003"}
-    found = read(visit(NAME))
+    found = read(visit(NAME, *way))
     assert [id_ for id_, record in found.items() if "email" not in record] == ["00000003"]
     assert len(found) == 520
 
@@ -61,6 +68,14 @@ def test_an_error_that_hides_records_ends_the_read(visit: Visit, shop: ShopSandb
     with pytest.raises(ContractError) as refusal:
         read(visit(NAME))
     assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", ['["customers", "edges", 0]', '["customers", "edges", 0, "node"]', '["customers", "edges"]'])
+def test_an_error_that_hides_a_wrapped_record_ends_the_read(visit: Visit, shop: ShopSandbox, path: str) -> None:
+    edges = '{"customers": {"edges": [{"node": null}], "pageInfo": {}}}'
+    shop.faults.add("status", status=200, body=f'{{"data": {edges}, "errors": [{{"message": "canary", "path": {path}}}]}}')
+    with pytest.raises(ContractError, match=r"could not tell customers\.edges"):
+        read(visit(NAME, *EDGES))
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,24 @@ def test_a_fault_means_what_its_code_says_and_is_not_quoted(
     assert "canary" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "subcode"),
+    [(401, "SOAP-ENV:Client", "AuthenticationFailure"), (500, "env:Sender", "wsse:FailedAuthentication")],
+)
+def test_a_sign_in_that_is_refused_by_status_or_by_a_finer_code(
+    visit: Visit, shop: ShopSandbox, status: int, code: str, subcode: str
+) -> None:
+    body = (
+        f'<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><s:Code><s:Value>{code}</s:Value>'
+        f"<s:Subcode><s:Value>{subcode}</s:Value></s:Subcode></s:Code><s:Reason><s:Text>canary</s:Text></s:Reason>"
+        "</s:Fault></s:Body></s:Envelope>"
+    )
+    shop.faults.add("status", method="POST", status=status, headers={"Content-Type": "text/xml"}, body=body, times=None)
+    with pytest.raises(AuthenticationError) as refusal:
+        read(visit(NAME))
+    assert "canary" not in str(refusal.value)
+
+
 def test_a_fault_of_the_server_is_tried_again(visit: Visit, shop: ShopSandbox) -> None:
     shop.faults.add(**fault("soap:Server"))
     assert len(read(visit(NAME))) == 520

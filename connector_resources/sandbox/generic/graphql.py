@@ -41,7 +41,8 @@ scalar Json
 type Customer { %(fields)s }
 input CustomerInput { %(inputs)s }
 type PageInfo { hasNextPage: Boolean! endCursor: String }
-type Customers { nodes: [Customer]! pageInfo: PageInfo! totalCount: Int! }
+type CustomerEdge { node: Customer }
+type Customers { edges: [CustomerEdge]! nodes: [Customer]! pageInfo: PageInfo! totalCount: Int! }
 type Tombstone { id: ID! deleted_at: String! }
 type Me { account: String! }
 type UserError { code: String! field: [String!] message: String! }
@@ -126,7 +127,7 @@ class Root:
         nodes = [self._plain(row) for row in rows[start : start + first]]
         end = "~".join(place_of(rows[start + len(nodes) - 1])) if nodes else None
         page = {"hasNextPage": start + first < len(rows), "endCursor": end}
-        return {"nodes": nodes, "pageInfo": page, "totalCount": len(rows)}
+        return {"edges": [{"node": one} for one in nodes], "nodes": nodes, "pageInfo": page, "totalCount": len(rows)}
 
     def customersByIds(self, _: Any, ids: list[str]) -> Any:  # noqa: N802 - the schema's name
         known = self.shop.records["customers"]
