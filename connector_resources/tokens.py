@@ -142,13 +142,14 @@ class TokenEndpoint:
         return reply
 
     def form(self, grant: Grant, credentials: Mapping[str, str]) -> dict[str, str]:
-        """What a request of this grant says, beside how we say who we are."""
+        """What a request of this grant says, beside how we say who we are. A refresh names no scope: what was granted is what
+        is had, and one that was asked for and not granted would be refused (RFC 6749, 6)."""
         if grant is Grant.JWT_BEARER:
             signed = self._signed(credentials, subject=credentials["username"], audience=self.audience)
             asked = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": signed}
         else:
             asked = {"grant_type": grant.value} | {name: credentials[name] for name in _SENT[grant] if credentials.get(name)}
-        return asked | self.extra
+        return asked | {name: text for name, text in self.extra.items() if name != "scope" or grant is not Grant.REFRESH_TOKEN}
 
     def grant(self, credentials: Mapping[str, str]) -> Grant:
         """How a token is asked for with these credentials. Raises ConfigurationError for a grant that there is not."""

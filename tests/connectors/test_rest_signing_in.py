@@ -32,7 +32,7 @@ def test_the_token_request_carries_the_client_as_the_manifest_says(visit: Visit,
     assert visit("sandbox-rest", ("client: basic", f"client: {client}"), method="oauth2").test()
 
 
-def test_a_rotated_refresh_token_is_kept(visit: Visit, shop: ShopSandbox) -> None:
+def test_a_refresh_asks_for_no_scope_and_the_rotated_token_is_kept(visit: Visit, shop: ShopSandbox) -> None:
     store = Safe(shop, (), {name: shop.credentials[name] for name in ("client_id", "client_secret", "refresh_token")})
     spent = store.changed["refresh_token"]
     assert visit(method="oauth2", store=store).test()

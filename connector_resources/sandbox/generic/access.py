@@ -47,6 +47,8 @@ def token(shop: Shop, call: Call) -> Answer:
     more: dict[str, str | int] = {}
     try:
         match grant:
+            case "refresh_token" if "scope" in form:  # none was granted, and a refresh brings no more (RFC 6749, 6)
+                return Answer(400, {"error": "invalid_scope"}, _NO_STORE)
             case "refresh_token":
                 with shop.lock:
                     more = shop.grants.use(form.get("refresh_token", ""))
