@@ -21,7 +21,7 @@ from connector_resources.generic_read import Ask
 from connector_resources.manifest import Batch, EntitySpec, Header, Path, Writing
 from connector_resources.paging import Reply
 from connector_resources.refusals import Gone, Moved, Nonsense, Refusals, shown_code
-from connector_resources.templates import NOTHING, fill
+from connector_resources.templates import NOTHING, fill, places
 from connector_resources.values import Misfit, at, outgoing, put
 
 if TYPE_CHECKING:
@@ -97,9 +97,10 @@ class Writer:
     def write(self, changes: Changes) -> "pd.DataFrame":
         given = steps(changes)
         self._check(given)
+        unfit = {one.row: Result(Outcome.REFUSED, one.id, None, why) for one in given if (why := self._unfit(one))}
         results: dict[Any, Result] = {}
         unsent = ""
-        for some, batch in self._calls(given):
+        for some, batch in self._calls([one for one in given if one.row not in unfit]):
             try:
                 results |= self._batched(some, batch) if batch else {some[0].row: self._single(some[0])}
             except IntegrationError as problem:
@@ -109,6 +110,7 @@ class Writer:
                     results |= {one.row: Result(Outcome.UNKNOWN, one.id, None, str(problem)) for one in some}
                 unsent = _NOT_SENT.format(problem)
                 break
+        results |= unfit
         return outcomes(changes, [results.get(one.row, Result(Outcome.ABSENT, one.id, None, unsent)) for one in given])
 
     def _check(self, given: Sequence[Step]) -> None:
@@ -124,6 +126,25 @@ class Writer:
                 raise ConfigurationError(
                     f"{self.title} does not let {self.spec.entity.name}.{name} be written; map another field."
                 )
+
+    def _unfit(self, one: Step) -> str:
+        """Why a record is not sent: a value, or a field that its request would leave out and that must not count as written."""
+        try:
+            self.values(one)
+        except (Misfit, ValueError):
+            return "A value of it cannot be written as the manifest says."
+        way = self.way(one.action)
+        assert way is not None  # noqa: S101 - _check has looked
+        request = way.item if isinstance(way, Batch) else (way.call.path, way.call.params, way.call.headers, way.call.body)
+        said = set(places(request))
+        if "record" in said:
+            return ""
+        said |= {f"record.{self.spec.entity.upsert_key}"} if "key" in said else set()
+        left = next((name for name in one.values if f"record.{name}" not in said), None)
+        if left is None:
+            return ""
+        what = f"{one.action} of {self.spec.entity.name}"
+        return f"The manifest's {what} does not say {{record.{left}}}: add it there, or map {left} inbound only."
 
     def way(self, action: str) -> "Writing | Batch | None":
         """How an action is carried out; None where the manifest describes no way."""
@@ -171,10 +192,7 @@ class Writer:
         way = self.way(one.action)
         assert isinstance(way, Writing)  # noqa: S101 - _check has looked
         upsert = way is self.spec.writes.get("upsert")
-        try:
-            values = self.values(one)
-        except (Misfit, ValueError):
-            return Result(Outcome.REFUSED, one.id, None, "A value of it cannot be written as the manifest says.")
+        values = self.values(one)
         if upsert and values["key"] in (None, ""):
             return Result(
                 Outcome.REFUSED, one.id, None, f"It has no {self.spec.entity.upsert_key}, by which it is recognised."

@@ -41,6 +41,14 @@ def test_a_batch_answers_for_each_record(visit: Visit, shop: ShopSandbox) -> Non
     assert [request.target for request in shop.requests] == ["/rest/batch"] * 2
 
 
+def test_a_field_that_an_item_leaves_out_does_not_count_as_written(visit: Visit, shop: ShopSandbox) -> None:
+    connector = visit("sandbox-rest", ("    update:\n", BATCH.replace('"{record}"', '{name: "{record.name}"}')))
+    results = written(connector, create(code="1"), {"action": "create", "values": {"name": "Ann"}})
+    assert [one["outcome"] for one in results] == [Outcome.REFUSED, Outcome.DONE]
+    assert "create of customer does not say {record.code}" in results[0]["message"]
+    assert len(shop.requests) == 1
+
+
 @pytest.mark.parametrize(("status", "kind"), [(400, ContractError), (403, AuthenticationError), (413, ContractError)])
 def test_a_batch_that_is_refused_as_a_whole_is_an_error_and_not_a_riddle(
     visit: Visit, shop: ShopSandbox, status: int, kind: type[Exception]

@@ -133,6 +133,17 @@ def test_a_phone_that_is_set_to_a_then_b_then_a_arrives_as_a(visit: Visit, shop:
     assert shop.state.records["customers"]["00000003"]["phone"] == "A"
 
 
+def test_a_field_that_the_request_leaves_out_does_not_count_as_written(visit: Visit, shop: ShopSandbox) -> None:
+    update = ('"{version}"}\n      body: "{record}"', '"{version}"}\n      body: {phone: "{record.phone}"}')
+    both, phone = ({"action": "update", "id": f"0000000{at}", "values": {"phone": "A"}} for at in (3, 4))
+    both["values"] = {"phone": "A", "code": "7"}
+    results = written(visit("sandbox-rest", update), both, phone)
+    assert [one["outcome"] for one in results] == [Outcome.REFUSED, Outcome.DONE]
+    assert "update of customer does not say {record.code}: add it there, or map code inbound only" in results[0]["message"]
+    told = shop.state.records["customers"]
+    assert (told["00000003"]["phone"] == "A", told["00000004"]["phone"] == "A") == (False, True)
+
+
 def test_without_a_key_a_lost_create_is_sent_once_and_found_by_its_stamp(visit: Visit, shop: ShopSandbox) -> None:
     connector, count = visit("sandbox-rest", STAMP, PROBE, (ORDER_WRITES, "")), len(shop.state.records["customers"])
     assert type(connector).capabilities.idempotency == "probe_field"
