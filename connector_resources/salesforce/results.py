@@ -29,7 +29,7 @@ def frame(changes: Changes, results: Sequence[Result]) -> "pd.DataFrame":
     import pandas as pd
 
     columns = {
-        "outcome": [result.outcome.value for result in results],
+        "outcome": [result.outcome for result in results],
         "id": [result.id for result in results],
         "version": [result.version for result in results],
         "message": [result.message for result in results],

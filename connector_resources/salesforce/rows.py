@@ -100,7 +100,7 @@ def _row(
     (sent, nothing), (locks, needs) = content, tied
     own = id_[:15] if id_ else f"{entity.name} {key.casefold()}" if key else None
     if own:
-        locks = locks.union((own,))
+        locks = locks.union((own,)) if locks else frozenset((own,))
     if action == "delete":
         return Row(at, action, id_, version, None, None, 0, locks)
     empty = nothing and action == "update"

@@ -6,6 +6,7 @@ before narrows the time in which somebody else's change could be overwritten, to
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -74,13 +75,12 @@ class Writing:
 
     def _refuse_twins(self) -> None:
         """Two new records with one key would become one record."""
-        seen: dict[str, list[Row]] = {}
+        seen = Counter(row.key.casefold() for row in self.rows if row.key)
+        if seen.total() == len(seen):
+            return
         for row in self.rows:
-            if row.key:
-                seen.setdefault(row.key.casefold(), []).append(row)
-        for twins in seen.values():
-            for row in twins if len(twins) > 1 else []:
-                message = f"{len(twins)} records of this run have the same {self.entity.upsert_key}: correct it in the ERP."
+            if row.key and (twins := seen[row.key.casefold()]) > 1:
+                message = f"{twins} records of this run have the same {self.entity.upsert_key}: correct it in the ERP."
                 self.results[row.at] = Result(Outcome.REFUSED, None, message=message)
 
     def _write(self, todo: Sequence[Row]) -> None:
