@@ -128,7 +128,7 @@ class Writer:
                 )
 
     def _unfit(self, one: Step) -> str:
-        """Why a record is not sent: a value, or a field that its request would leave out and that must not count as written."""
+        """Why a record is not sent: a value, or a field that its request would leave out, which must not count as written."""
         try:
             self.values(one)
         except (Misfit, ValueError):
