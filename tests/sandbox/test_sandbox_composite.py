@@ -163,3 +163,27 @@ def test_orders_and_their_lines_have_numbers_that_never_come_twice(sandbox: Sand
         found = [one[name] for one in records.values()]
         assert len(found) == len(set(found))
     assert len({*numbers, *(one["OrderItemNumber"] for one in lines.values())}) == len(lines) + 2
+
+
+@pytest.mark.parametrize(("halt", "last"), [(False, 201), (True, 412)])
+def test_a_batch_answers_each_request_by_itself_and_counts_it(
+    sandbox: Sandbox, api: httpx.Client, halt: bool, last: int
+) -> None:
+    before = sandbox.state.api_used
+    asked: list[dict[str, Any]] = [
+        {"method": "POST", "url": "v67.0/sobjects/Account", "richInput": {"Name": "A"}},
+        {"method": "GET", "url": f"{V}/query?q=SELECT+Id+FROM+Account+WHERE+Name='A'"},
+        {"method": "POST", "url": "v67.0/sobjects/Account", "richInput": {}},
+        {"method": "POST", "url": "v67.0/composite/batch", "richInput": {"batchRequests": []}},
+        {"method": "POST", "url": "v67.0/sobjects/Account", "richInput": {"Name": "B"}},
+    ]
+    answer = api.post("composite/batch", json={"haltOnError": halt, "batchRequests": asked}).json()
+    assert [one["statusCode"] for one in answer["results"]] == [201, 200, 400, 412 if halt else 400, last]
+    assert answer["hasErrors"] is True
+    assert answer["results"][1]["result"]["records"][0]["Id"] == answer["results"][0]["result"]["id"]
+    assert sandbox.state.api_used == before + (3 if halt else 5)
+
+
+@pytest.mark.parametrize("body", [{}, {"batchRequests": []}, {"batchRequests": [{}] * 26}, {"batchRequests": ["x"]}])
+def test_a_batch_that_is_none_is_refused(api: httpx.Client, body: dict[str, Any]) -> None:
+    assert api.post("composite/batch", json=body).status_code == 400

@@ -55,6 +55,7 @@ class Rest:
             ("GET", f"composite/sobjects/{name}", self.retrieve_many),
             ("POST", f"composite/sobjects/{name}", self.retrieve_many),
             ("POST", "composite", self.composite),
+            ("POST", "composite/batch", self.batch),
             ("POST", "jobs/(ingest|query)", self.create_job),
             ("GET", "jobs/(ingest|query)", self.list_jobs),
             ("GET", f"jobs/(ingest|query)/{rest}", self.job),
@@ -269,17 +270,23 @@ class Rest:
         return Answer(200, composite.delete(self.org, call.params.get("ids", "").split(","), all_or_none))
 
     def composite(self, call: Call, _: str) -> Answer:
+        return Answer(200, subrequests.answered(self.org, call.json(), self._running(call), b"@{" in call.body))
+
+    def batch(self, call: Call, _: str) -> Answer:
+        return Answer(200, subrequests.batched(self.org, call.json(), self._running(call)))
+
+    def _running(self, call: Call) -> subrequests.Run:
         def run(method: str, url: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any, Mapping[str, str]]:
             path, _, question = url.partition("?")
             match = re.fullmatch(r"/services/data/(v\d+\.0)/(.*)", path.rstrip("/"))
-            if match is None or match[2] == "composite":
+            if match is None or match[2] in ("composite", "composite/batch"):
                 raise Refusal(400, "INVALID_INPUT", f"The url of a subrequest must lead to a resource of this API: {url}")
             names = {name.lower(): value for name, value in headers.items()}
             inner = Call(method, path, question, {**call.headers, **names}, b"", call.base, body)
             answer = self._routed(inner, f"/services/data/{match[1]}", match[2])
             return answer.status, answer.body, answer.headers
 
-        return Answer(200, subrequests.answered(self.org, call.json(), run, b"@{" in call.body))
+        return run
 
     # Bulk API 2.0
 

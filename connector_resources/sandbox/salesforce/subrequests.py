@@ -1,4 +1,4 @@
-"""The composite resource: up to 25 requests in one call, each seeing what the ones before it did ("Composite", REST guide)."""
+"""Several requests in one call: composite, where each sees what the ones before it did, and batch (both in the REST guide)."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,33 @@ def answered(org: Org, body: Mapping[str, Any], run: Run, referring: bool) -> di
             halted = [{"errorCode": "PROCESSING_HALTED", "message": _HALTED}]
             results = [r if r["httpStatusCode"] >= 400 else {**r, "body": halted, "httpStatusCode": 400} for r in results]
     return {"compositeResponse": results}
+
+
+def batched(org: Org, body: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Up to 25 requests in one call that know nothing of each other ("Batch", REST guide); each counts as a call."""
+    given = body.get("batchRequests")
+    if not isinstance(given, list) or not given or not all(isinstance(one, dict) for one in given):
+        raise Refusal(400, "JSON_PARSER_ERROR", "The request needs a list of subrequests.")
+    if len(given) > LIMIT:
+        raise Refusal(400, "LIMIT_EXCEEDED", f"The limit of {LIMIT} subrequests is exceeded.")
+    results: list[dict[str, Any]] = []
+    failed = False
+    for request in given:
+        if failed and body.get("haltOnError"):
+            halted = [{"errorCode": "BATCH_PROCESSING_HALTED", "message": "Batch processing halted per request"}]
+            results.append({"statusCode": 412, "result": halted})
+            continue
+        url = str(request.get("url", ""))
+        try:
+            if results:  # the first is the call itself
+                org.count_call()
+            whole = url if url.startswith("/") else f"/services/data/{url}"
+            status, answer, _ = run(str(request.get("method")), whole, request.get("richInput"), {})
+        except Refusal as problem:
+            status, answer = problem.status, problem.body
+        failed |= status >= 400
+        results.append({"statusCode": status, "result": answer})
+    return {"hasErrors": failed, "results": results}
 
 
 def _checked(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
