@@ -88,10 +88,10 @@ def test_the_shops_customers_are_kept_in_step(
     store = Store(database, instance, shop, kind)
     assert store.run().success
     assert store.last()["records_failed"] == 0
-    store.change("INSERT INTO erp.customer (name, customer_number, phone) VALUES ('Made in the ERP', 'E-0007', '00420')")
-    store.change(
+    store.change(  # before the insert: an id made by chance may be the least one
         "UPDATE erp.customer SET phone = '0099' WHERE id = (SELECT min(id::text)::uuid FROM erp.customer WHERE active)"
     )
+    store.change("INSERT INTO erp.customer (name, customer_number, phone) VALUES ('Made in the ERP', 'E-0007', '00420')")
     if fault:
         shop.faults.add(fault, method="POST", path="rest/customers$|graphql|soap", after=0, times=1)
     assert store.run().success, store.last()
