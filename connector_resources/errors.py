@@ -17,6 +17,7 @@ IntegrationError
 │   ├── MappingFailed         a mapping rule could not be applied
 │   └── ConflictPending       parked until a person decides
 ├── ContractError             the other side answered nonsense: stop
+│   └── AnswerTooLarge        more than we take at once: ask for less
 └── RequestRefused            somebody asks us for what they do not get; nothing is retried
     ├── NotSignedIn           we do not know who asks
     │   └── TenantNeeded      the password is right in several tenants; carries their names
@@ -105,6 +106,10 @@ class ConflictPending(RecordError):
 
 class ContractError(IntegrationError):
     error_type = "contract"
+
+
+class AnswerTooLarge(ContractError):
+    """More than is taken in one piece."""
 
 
 class RequestRefused(IntegrationError):

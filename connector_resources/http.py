@@ -24,6 +24,7 @@ from connector_resources.contract import Clock
 from connector_resources.egress import Egress
 from connector_resources.errors import (
     AnswerLost,
+    AnswerTooLarge,
     AuthenticationError,
     ConfigurationError,
     ContractError,
@@ -294,7 +295,7 @@ class Http:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > self.largest:
-                raise ContractError(
+                raise AnswerTooLarge(
                     f"{self.system} answers {response.url.path} with more than {self.largest // 2**20} MiB; read fewer fields."
                 )
             if (self.now() - start).total_seconds() > 600:  # a time-out is for one piece; a drip must end as well

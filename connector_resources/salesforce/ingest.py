@@ -40,8 +40,8 @@ def key_of(row: Row) -> str:
     return row.key.casefold() if row.key else str(row.id)[:15]
 
 
-def parts(changes: Changes, entity: Entity, rows: Sequence[Row]) -> Iterator[tuple[list[Row], bytes]]:
-    """The rows in tables that are not too large, records of one parent side by side."""
+def parts(entity: Entity, rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows of one table after another that is not too large, records of one parent side by side."""
 
     def parents(row: Row) -> list[str]:
         return sorted(row.locks - {str(row.id)[:15], f"{entity.name} {str(row.key).casefold()}"})
@@ -50,12 +50,12 @@ def parts(changes: Changes, entity: Entity, rows: Sequence[Row]) -> Iterator[tup
     size = 0
     for row in sorted(rows, key=parents):
         if part and size + row.size > _LARGEST:
-            yield part, table(changes, entity, part)
+            yield part
             part, size = [], 0
         part.append(row)
         size += row.size
     if part:
-        yield part, table(changes, entity, part)
+        yield part
 
 
 def table(changes: Changes, entity: Entity, rows: Sequence[Row]) -> bytes:

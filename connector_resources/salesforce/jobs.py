@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from connector_resources.errors import (
+    AnswerTooLarge,
     AuthenticationError,
     ConfigurationError,
     ContractError,
@@ -27,6 +28,8 @@ DONE, FAILED, ABORTED, OPEN = "JobComplete", "Failed", "Aborted", "Open"
 SINCE = 47  # the version of the API that brought bulk queries; ingest came with 41
 PAGE = 10_000  # records of a page of results; pages lie in memory whole
 _FIRST, _LONGEST = 1.0, 30.0  # seconds between two looks at a job
+_ABORTING = 60.0  # seconds that an aborted job may take to stop
+_ALIVE = ("UploadComplete", "InProgress")  # of an ingest job that may still write
 _UNSUPPORTED = re.compile(r"\b(FUNCTIONALITY_NOT_ENABLED|INVALIDENTITY|INVALID_TYPE_FOR_OPERATION|InvalidEntity)\b")
 _CODE = re.compile(r"\s*([A-Za-z_]{3,60})\s?:")
 
@@ -45,16 +48,27 @@ class Jobs:
         failed, was aborted or takes too long."""
         body = {"operation": "queryAll" if deleted else "query", "query": text}
         id_ = self._created("query", body)
-        job = self.waited("query", id_)
-        if job["state"] != DONE:
-            raise self._failure(id_, job)
-        locator: str | None = None
+        try:
+            job = self.waited("query", id_)
+            if job["state"] != DONE:
+                raise self._failure(id_, job)
+            yield from self._results(id_)
+        finally:
+            self._forget("query", id_)
+
+    def _results(self, id_: str) -> Iterator[bytes]:
+        locator, size = "", PAGE
         while locator != "null":
-            params = {"maxRecords": str(PAGE)} | ({"locator": locator} if locator else {})
-            answer = self.api.answer(f"jobs/query/{id_}/results", params)
+            params = {"maxRecords": str(size)} | ({"locator": locator} if locator else {})
+            try:
+                answer = self.api.answer(f"jobs/query/{id_}/results", params)
+            except AnswerTooLarge:
+                if size == 1:
+                    raise
+                size = max(1, size // 4)
+                continue
             yield answer.content
             locator = answer.headers.get("sforce-locator", "null")
-        self._forget("query", id_)
 
     def ingest(self, settings: Mapping[str, Any], content: bytes) -> str:
         """Start a job over this table of records; its id. Raises what keeps it from starting: then nothing was written."""
@@ -63,7 +77,7 @@ class Jobs:
             self.api.send("PUT", f"jobs/ingest/{id_}/batches", content, "text/csv; charset=UTF-8")
         except IntegrationError as problem:
             with suppress(IntegrationError):
-                self._set_state(id_, ABORTED)
+                self._set_state("ingest", id_, ABORTED)
             if isinstance(problem, RetryableError):  # even where the file arrived: the job was never told to begin
                 raise NetworkError(f"{problem} The bulk job was not started.") from None
             raise
@@ -71,8 +85,9 @@ class Jobs:
         return id_
 
     def waited(self, which: str, id_: str) -> Mapping[str, Any]:
-        """The job when it has ended, well or not. Raises SystemUnavailable when it takes too long."""
-        start, slept, wait = self.api.http.now(), 0.0, _FIRST
+        """The job when it has ended, well or not. One that takes too long is aborted, so that it writes nothing later on.
+        Raises SystemUnavailable for a query that took too long, and for an ingest that cannot be aborted."""
+        start, slept, wait, allowed = self.api.http.now(), 0.0, _FIRST, float(self.patience)
         while True:
             job: Any = self.api.get(f"jobs/{which}/{id_}")
             state = job.get("state") if isinstance(job, dict) else None
@@ -82,13 +97,44 @@ class Jobs:
                 return dict(job)
             if state == OPEN and which == "ingest":
                 self._close(id_)  # the answer to the first time was lost, and so was the request
-            if max(slept, (self.api.http.now() - start).total_seconds()) + wait > self.patience:
-                raise SystemUnavailable(
-                    f"Salesforce has not finished the bulk job {id_} within {self.patience:,} seconds; it may finish later: "
-                    "see Bulk Data Load Jobs in its Setup."
-                )
+            if max(slept, (self.api.http.now() - start).total_seconds()) + wait > allowed:
+                with suppress(IntegrationError):  # it has ended meanwhile, or the next look tells
+                    self._set_state(which, id_, ABORTED)
+                if which == "query" or allowed > self.patience:
+                    raise SystemUnavailable(
+                        f"Salesforce has not finished the bulk job {id_} within {self.patience:,} seconds: see Bulk Data Load "
+                        "Jobs in its Setup, or raise bulk_patience of the connector."
+                    )
+                allowed, wait = allowed + _ABORTING, _FIRST
             self.api.http.sleep(wait)
             slept, wait = slept + wait, min(2 * wait, _LONGEST)
+
+    def none_alive(self, entity: str) -> None:
+        """Raises SystemUnavailable while a job of our user may still write records of this entity, such as one that a run left
+        behind when it died: nobody can tell yet what it will have written."""
+        if not self.api.at_least(SINCE):
+            return
+        place: str | None = "jobs/ingest"
+        while place:
+            try:
+                page: Any = self.api.get(place, {"jobType": "V2Ingest"} if place == "jobs/ingest" else None)
+            except AuthenticationError:
+                raise
+            except ConfigurationError:  # nobody has a bulk job where there is no Bulk API
+                return
+            try:
+                for job in page["records"]:
+                    if job["object"] == entity and job["state"] in _ALIVE and self._ours(job):
+                        raise SystemUnavailable(
+                            f"Salesforce has not finished the bulk job {job['id']} yet; until then nobody can tell what it "
+                            f"writes to {entity}. The next try looks again: see Bulk Data Load Jobs in Salesforce's Setup."
+                        )
+                place = page.get("nextRecordsUrl")
+            except (KeyError, TypeError, AttributeError):
+                raise ContractError("Salesforce lists its bulk jobs in a form that the connector does not know.") from None
+
+    def _ours(self, job: Mapping[str, Any]) -> bool:
+        return self.api.user is None or str(job.get("createdById"))[:15] == self.api.user[:15]
 
     def file(self, id_: str, name: str) -> bytes:
         """One of the three result files of an ingest job."""
@@ -112,10 +158,10 @@ class Jobs:
     def _close(self, id_: str) -> None:
         """Let the job begin. A lost answer is no matter: `waited` sees whether it has begun."""
         with suppress(RetryableError):
-            self._set_state(id_, "UploadComplete")
+            self._set_state("ingest", id_, "UploadComplete")
 
-    def _set_state(self, id_: str, state: str) -> None:
-        self.api.send("PATCH", f"jobs/ingest/{id_}", orjson.dumps({"state": state}))
+    def _set_state(self, which: str, id_: str, state: str) -> None:
+        self.api.send("PATCH", f"jobs/{which}/{id_}", orjson.dumps({"state": state}))
 
     def _forget(self, which: str, id_: str) -> None:
         with suppress(IntegrationError):  # else Salesforce drops it after seven days

@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Changes, Entity, Field, FieldType, Outcome, Page
+from connector_resources.salesforce.jobs import Jobs
 from connector_resources.salesforce.reader import Reader
 from connector_resources.salesforce.results import Result, frame
 from connector_resources.salesforce.rows import key_values
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def probe(reader: Reader, entity: Entity, changes: Changes) -> "pd.DataFrame":
-    """See Connector.probe.
+def probe(reader: Reader, jobs: Jobs, entity: Entity, changes: Changes) -> "pd.DataFrame":
+    """See Connector.probe. Raises SystemUnavailable while a bulk job may still carry them out.
 
     A create is recognised by its upsert key, an update by the values that it wrote. A version is told only where the record
     still holds those values: else somebody has changed it since, and that change must be noticed when the record is read."""
+    jobs.none_alive(entity.name)
     columns = [str(name) for name in changes.written.columns if changes.written[name].any()]
     asked = [
         _Asked(*row) for row in zip(*_steps(changes), key_values(entity, changes), _sought(changes, columns), strict=True)

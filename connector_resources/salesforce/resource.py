@@ -129,7 +129,7 @@ class Salesforce(Connector):
 
     def probe(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
         """Creates are found by the upsert key (without one: UNKNOWN), updates by the values that they wrote."""
-        return probe(self._reader, self._described(entity.name).entity, changes)
+        return probe(self._reader, self._jobs, self._described(entity.name).entity, changes)
 
     def _described(self, entity: str) -> Description:
         """Asked for once in the connector's life, which is one run."""

@@ -68,7 +68,10 @@ class Writing:
             row.locks |= {str(parents[name])[:15] for name in locking(self.described) if parents.get(name)}
         todo = [row for row in self.rows if row.at not in self.results]
         for action in ("create", "update", "delete"):
-            self._write(self._by_bulk([row for row in todo if row.action == action]))
+            mine = [row for row in todo if row.action == action]
+            if self.results:
+                self._forget(mine)  # what was written before has taken its time
+            self._write(self._by_bulk(mine))
         if self.halted and not any(one.outcome in (Outcome.DONE, Outcome.UNKNOWN) for one in self.results.values()):
             raise self.halted
         return self._frame()
@@ -99,7 +102,8 @@ class Writing:
             self._forget(again)
             self._lane(again)
         for row in self.locked:
-            self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, LOCKED))
+            if not self.halted:  # else they were not tried again, and are told as not sent
+                self.results[row.at] = Result(Outcome.REFUSED, row.id, message=sentence(self.entity.name, LOCKED))
         self.locked = []
 
     def _by_bulk(self, todo: list[Row]) -> list[Row]:
@@ -108,16 +112,21 @@ class Writing:
         many = len(todo) > self.bulk_above or (left is not None and needed > max(left, _CALLS_OF_A_JOB))
         if self.halted or not many or not self.api.at_least(SINCE) or not ingest.possible(self.entity, self.changes, todo):
             return todo
+        left_over: list[Row] = []
         try:
-            unmoved = self._unmoved(todo)
-            for part, content in ingest.parts(self.changes, self.entity, unmoved):
-                self._ingest(part, ingest.start(self.jobs, self.entity, part[0].action, content))
+            for number, part in enumerate(ingest.parts(self.entity, todo)):
+                if number:
+                    self._forget(part)  # the jobs before have taken their time
+                if unmoved := self._unmoved(part):
+                    content = ingest.table(self.changes, self.entity, unmoved)
+                    self._ingest(unmoved, ingest.start(self.jobs, self.entity, unmoved[0].action, content))
         except BulkUnsupported:
-            return [row for row in todo if row.at not in self.results]
+            told = {*self.results, *(row.at for row in self.locked)}
+            left_over = [row for row in todo if row.at not in told]
         except IntegrationError as problem:
             self.halted = problem
         locked, self.locked = self.locked, []
-        return locked
+        return locked + left_over
 
     def _ingest(self, part: Sequence[Row], id_: str) -> None:
         """Note what became of a job's rows. Raises, after noting them as unknown, what keeps it from being known."""

@@ -124,6 +124,19 @@ def test_a_locked_record_is_tried_again_by_itself(sandbox: Sandbox, connect: Any
     assert connect.waits == [1.0, 2.0]
 
 
+def test_a_locked_record_is_not_refused_where_the_calls_ran_out_before_it_was_tried_again(
+    sandbox: Sandbox, connect: Any
+) -> None:
+    connector = connect(concurrency=1, external_ids=KEYS)
+    sandbox.faults.add("refuse", sobject="Account", field="Name", value="n0", code="UNABLE_TO_LOCK_ROW", times=None)
+    body = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}]
+    sandbox.faults.add("status", path=COMPOSITE, after=1, status=403, body=body, times=None)
+    account = connector.describe("Account")
+    results = write(connector, account, *(change("create", Name=f"n{number}") for number in range(300)))
+    assert outcomes(results) == ["absent"] + ["done"] * 199 + ["absent"] * 100
+    assert connect.waits == []
+
+
 def test_a_record_that_stays_locked_is_refused_and_says_what_happens(sandbox: Sandbox, connect: Any) -> None:
     connector = connect()
     [id_] = add(sandbox, {"Name": "busy"})

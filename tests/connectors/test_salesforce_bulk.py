@@ -256,28 +256,3 @@ def test_an_upload_whose_answer_is_lost_never_begins(sandbox: Sandbox, bulky: Sa
         write(bulky, account, *(change("create", Name=f"n{number}") for number in range(5)))
     assert len(sandbox.state.records["Account"]) == 40
     assert [job.state for job in sandbox.state.jobs.values()] == ["Aborted"]
-
-
-def test_a_job_that_cannot_be_followed_is_unknown(sandbox: Sandbox, bulky: Salesforce) -> None:
-    account = bulky.describe("Account")
-    sandbox.faults.add("status", method="GET", path="/jobs/ingest", status=503, times=None)
-    rows = [change("create", Name=f"n{number}") for number in range(5)]
-    assert outcomes(write(bulky, account, *rows)) == ["unknown"] * 5
-
-
-def test_what_a_failed_job_left_was_not_written(sandbox: Sandbox, bulky: Salesforce) -> None:
-    account = bulky.describe("Account")
-    sandbox.faults.add("hide", sobject="Account", field="Phone")  # the field went after it was described
-    results = write(bulky, account, *(change("create", Name=f"n{number}", Phone="1") for number in range(5)))
-    assert outcomes(results) == ["absent"] * 5
-    assert "Failed (InvalidBatch)" in results[0]["message"]
-    assert len(sandbox.state.records["Account"]) == 40
-
-
-def test_what_was_locked_in_a_job_is_tried_again_by_itself(sandbox: Sandbox, connect: Any) -> None:
-    connector = connect(external_ids=KEYS, bulk_write_above=3)
-    sandbox.faults.add("refuse", sobject="Account", field="Name", value="n3", code="UNABLE_TO_LOCK_ROW", times=2)
-    results = write(connector, connector.describe("Account"), *(change("create", Name=f"n{number}") for number in range(5)))
-    assert outcomes(results) == ["done"] * 5
-    assert jobs(sandbox, "ingest") == 1
-    assert collections(sandbox) == 2

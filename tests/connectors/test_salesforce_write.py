@@ -12,6 +12,7 @@ from orgs import KEYS, add, calls, outcomes, stored, version
 from writing import change, write
 
 from connector_resources.errors import ConfigurationError
+from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.salesforce.values import json
 from connector_resources.sandbox import Sandbox
@@ -229,3 +230,24 @@ def test_what_has_nothing_to_write_costs_no_write(sandbox: Sandbox, salesforce: 
     before = version(sandbox, id_)
     [result] = write(salesforce, salesforce.describe("Account"), change("update", id_, before))
     assert (result["outcome"], result["version"], version(sandbox, id_)) == ("done", before, before)
+
+
+def test_what_somebody_changes_while_others_are_created_is_seen(
+    sandbox: Sandbox, salesforce: Salesforce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [id_] = add(sandbox, {"Name": "a", "Phone": "before"})
+    account, send = salesforce.describe("Account"), Api.send
+    sent: list[str] = []
+
+    def edited_meanwhile(self: Api, method: str, path: str, *rest: Any, **named: Any) -> Any:
+        answer = send(self, method, path, *rest, **named)
+        if path == "composite" and not sent:
+            sent.append(path)
+            sandbox.state.update("Account", {id_: {"Phone": "theirs"}})
+        return answer
+
+    monkeypatch.setattr(Api, "send", edited_meanwhile)
+    new = [change("create", Name=f"n{number}") for number in range(300)]
+    results = write(salesforce, account, *new, change("update", id_, version(sandbox, id_), Phone="ours"))
+    assert outcomes(results) == ["done"] * 300 + ["moved"]
+    assert stored(sandbox, id_)["Phone"] == "theirs"

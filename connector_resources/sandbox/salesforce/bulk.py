@@ -28,9 +28,7 @@ def ingested(org: Org, job: "Job") -> str | None:
     settings = job.settings
     kind, operation = org.schema[settings["object"]], settings["operation"]
     try:
-        delimiter, ending = DELIMITERS[settings["columnDelimiter"]], ENDINGS[settings["lineEnding"]]
-        table = tables.read(job.content or b"", delimiter, ending)
-        job.files = _files(table.header, [], [], table.rows)
+        table = unprocessed(job)
         key = _key(org, kind, operation, settings.get("externalIdFieldName"), table.header)
         fields = {name: _field(org, kind, name) for name in table.header}
     except Refusal as problem:
@@ -54,6 +52,13 @@ def ingested(org: Org, job: "Job") -> str | None:
     job.processed = len(table.rows)
     job.files = _files(table.header, good[::-1], bad[::-1], [])
     return None
+
+
+def unprocessed(job: "Job") -> Table:
+    """What was uploaded, of which nothing has been done so far. Raises Refusal for what is no table."""
+    table = tables.read(job.content or b"", DELIMITERS[job.settings["columnDelimiter"]], ENDINGS[job.settings["lineEnding"]])
+    job.files = _files(table.header, [], [], table.rows)
+    return table
 
 
 def _files(header: Sequence[str], good: list[Row], bad: list[Row], rest: list[Row]) -> dict[str, Table]:

@@ -41,6 +41,7 @@ class Job:
     files: dict[str, tables.Table] = field(default_factory=dict)
     error: str | None = None
     processed: int = 0
+    looks: int = 0
 
     @property
     def failed(self) -> int:
@@ -156,6 +157,8 @@ class Jobs:
         if state == _ABORTED:
             if job.state in (_DONE, _FAILED, _ABORTED):
                 raise Refusal(400, "INVALIDJOBSTATE", f"Aborting already {_word(job.state)} Job not allowed")
+            if which == "ingest" and job.state == _UPLOADED:
+                bulk.unprocessed(job)
             job.state = _ABORTED
         elif state == _UPLOADED and which == "ingest":
             if job.state != _OPEN:
@@ -167,9 +170,10 @@ class Jobs:
 
     def told(self, which: str, id_: str) -> dict[str, Any]:
         job = self.job(which, id_)
+        job.looks += 1
         if job.state == _WORKING:
             job.state = _FAILED if job.error else _DONE
-        elif job.state == _UPLOADED:
+        elif job.state == _UPLOADED and job.looks > self.org.bulk_queue:
             with self.org.lock:
                 job.error = job.work(job)
             job.state = _WORKING
@@ -177,8 +181,8 @@ class Jobs:
 
     def listed(self, which: str) -> dict[str, Any]:
         querying = which == "query"
-        found = [job for job in self.org.jobs.values() if (job.settings["operation"] in ("query", "queryAll")) is querying]
-        return {"done": True, "nextRecordsUrl": None, "records": [job.told() for job in found]}
+        found = [id_ for id_, job in self.org.jobs.items() if (job.settings["operation"] in ("query", "queryAll")) is querying]
+        return {"done": True, "nextRecordsUrl": None, "records": [self.told(which, id_) for id_ in found]}
 
     def delete(self, which: str, id_: str) -> None:
         job = self.job(which, id_)

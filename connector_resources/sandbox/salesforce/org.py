@@ -47,6 +47,7 @@ class Org:
     """`records["Account"][id]` is a record: its fields that are not null, deleted records included (IsDeleted).
 
     api_limit, api_used   calls a day, and those made so far (Sforce-Limit-Info)
+    bulk_queue            looks at a bulk job after which it begins
     session_seconds       how long an access token lives
     earliest_deleted      `earliestDateAvailable` of the deleted-records resource
     """
@@ -69,6 +70,7 @@ class Org:
         self.records = Seed(self.schema, seed, accounts, contacts).tables()
         self.api_limit = 100_000
         self.api_used = 0
+        self.bulk_queue = 0
         self.session_seconds = 7200
         self.hidden = hidden
         self.refusing = refusing
