@@ -17,6 +17,7 @@ from connector_resources.refusals import Nonsense, shown_code
 from connector_resources.values import at
 
 _CODE = ("errors", "0", "extensions", "code")
+_UNEXPECTED = "INTERNAL_SERVER_ERROR"  # what servers commonly say where others say status 500
 
 
 class GraphQLConnector(ManifestConnector):
@@ -48,8 +49,13 @@ class GraphQLConnector(ManifestConnector):
             if told or (not _errors(body) and isinstance(data, dict)):
                 return None
             code = self._code(answer)
-            known = self.refusals.of(None, code, about_record, answer)
-            return known or self.refusals.said("record" if about_record else "contract", code, answer)
+            if known := self.refusals.of(None, code, about_record, answer):
+                return known
+            if code == _UNEXPECTED:
+                return self.refusals.said("unavailable", code, answer)
+            if about_record and any(isinstance(one.get("path"), list) and len(one["path"]) > 1 for one in _errors(body)):
+                return Nonsense(f"{self.manifest.title} carried a mutation out, and failed over its answer.")
+            return self.refusals.said("record" if about_record else "contract", code, answer)
 
         return judge
 

@@ -32,6 +32,7 @@ from connector_resources.errors import (
     NetworkError,
     QuotaReached,
     RateLimited,
+    RecordError,
     RetryableError,
     SystemUnavailable,
 )
@@ -232,8 +233,8 @@ class Http:
             wait = self._wait(problem, attempt) if again else None
             passed = max(slept, (self.now() - start).total_seconds())
             if wait is None or passed + wait > self.patience.total:
-                if lost and isinstance(problem, RateLimited | NetworkError):
-                    problem = AnswerLost(str(problem))
+                if lost and isinstance(problem, RateLimited | NetworkError | RecordError):
+                    problem = AnswerLost(str(problem))  # a refusal may be of the second time alone: it is there, or under way
                 raise problem from None
             self.sleep(wait)
             slept += wait

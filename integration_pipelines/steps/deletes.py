@@ -175,7 +175,7 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
         gone = {
             r: np.datetime64(t.replace(tzinfo=None), "us") for r, t in zip(log["record_id"], log["changed_at"], strict=True)
         }
-        deleted_at = np.array([gone.get(e, np.datetime64("NaT")) for e in erp_ids], dtype="datetime64[us]")
+        deleted_at = np.array([gone.get(e, np.datetime64("NaT", "us")) for e in erp_ids], dtype="datetime64[us]")
         with np.errstate(invalid="ignore"):
             again |= instants(batch.marks) > deleted_at
     parked = ~again & (strategy is ConflictStrategy.MANUAL)

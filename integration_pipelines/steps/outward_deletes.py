@@ -64,7 +64,7 @@ def _against_edits(run: Run, batch: Batch, there: ExternalSide, edited: Bools) -
     log = run.erp.changed_at(run.target, ids)
     log = log[log["field"].isna()]  # the deletions
     when = {r: np.datetime64(t.replace(tzinfo=None), "us") for r, t in zip(log["record_id"], log["changed_at"], strict=True)}
-    deleted_at = np.array([when.get(record, np.datetime64("NaT")) for record in ids], dtype="datetime64[us]")
+    deleted_at = np.array([when.get(record, np.datetime64("NaT", "us")) for record in ids], dtype="datetime64[us]")
     with np.errstate(invalid="ignore"):
         return edited & (sides.instants(there.marks) > deleted_at), nothing
 

@@ -10,6 +10,7 @@ After a crash in between, the next try asks the connector what became of the int
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from integration_pipelines.store import history, ledger, links, rejects
 from integration_pipelines.store.database import Scope
 
 TRIES = 2  # how often what never arrived is sent again at once
+UNDER_WAY = timedelta(hours=1)  # how long a creation may be at work over there
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,10 @@ def _written(run: Run, batch: Batch, announced: OutwardSettlement) -> Written:
                 break
             outcomes = _put(outcomes, run.external.write(run.source, _only(changes, absent)))
         outcomes = _probed(run, changes, outcomes)
-        if _are(outcomes, Outcome.ABSENT).any():
-            problem = SystemUnavailable(f"{run.external.type} takes only some of the writes for now.")
+        busy = _busy(changes, outcomes, lost)
+        outcomes.loc[busy, "outcome"] = Outcome.UNKNOWN
+        if (busy | _are(outcomes, Outcome.ABSENT)).any():
+            problem = _half(run)
     except IntegrationError as stopped:
         problem = stopped
     if problem is None:
@@ -189,6 +193,17 @@ def _written(run: Run, batch: Batch, announced: OutwardSettlement) -> Written:
     else:  # what was sent once keeps its key until it is known to be there
         outcomes.loc[lost & _are(outcomes, Outcome.ABSENT), "outcome"] = Outcome.UNKNOWN
     return Written(announced, outcomes, problem)
+
+
+def _half(run: Run) -> SystemUnavailable:
+    return SystemUnavailable(f"{run.external.type} takes only some of the writes for now.")
+
+
+def _busy(changes: Changes, outcomes: pd.DataFrame, sent_before: Bools) -> Bools:
+    """Creations that are refused as moved when they are sent again: the first time is still under way over there, or has made
+    the record. Under another key they would become a second one."""
+    creates = np.asarray(changes.steps["action"] == Change.CREATE, dtype=bool)
+    return _are(outcomes, Outcome.MOVED) & creates & sent_before
 
 
 def _probed(run: Run, changes: Changes, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -241,7 +256,8 @@ def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:
 
 def recover(run: Run) -> int:
     """Settle the intents that a run announced and did not live to settle; returns how many records that were. A creation that
-    seems not to have arrived is sent again under its own key: some systems recognise it by that alone."""
+    seems not to have arrived is sent again under its own key: some systems recognise it by that alone. Raises
+    SystemUnavailable where such a one is still under way over there."""
     with run.database.tenant(run.tenant) as scope:
         waiting = ledger.unsettled(scope, run.pair, Side.EXTERNAL)
     if not waiting:
@@ -250,14 +266,21 @@ def recover(run: Run) -> int:
     outcomes = run.external.probe(run.source, changes)
     creates = bools(pc.equal(array(announced.rows["action"]), Change.CREATE))
     again = _are(outcomes, Outcome.ABSENT) & creates
+    busy = np.zeros(len(outcomes), dtype=bool)
     if again.any():
         outcomes = _probed(run, changes, _put(outcomes, run.external.write(run.source, _only(changes, again))))
+        busy = _busy(changes, outcomes, again)
     arrived, unknown = _are(outcomes, Outcome.DONE), _are(outcomes, Outcome.UNKNOWN) & creates
+    young = np.array([run.now() - told["announced"] < UNDER_WAY for told in waiting.values()], dtype=bool)
+    waits, unknown = busy & young, unknown | (busy & ~young)
     done = announced.arrived(run, outcomes, outward_settle.read_back(run, outcomes[arrived]))
     with run.database.tenant(run.tenant) as scope:
         done.settle(run, scope)
         history.count(scope, run.opened, succeeded=len(done))
         intents = array(announced.rows["intent"])
-        for mask, state in ((arrived, "confirmed"), (unknown, "unknown"), (~arrived & ~unknown, "abandoned")):
+        settled = ((arrived, "confirmed"), (unknown, "unknown"), (~arrived & ~unknown & ~waits, "abandoned"))
+        for mask, state in settled:
             ledger.settle_intents(scope, intents.filter(pa.array(mask)).to_pylist(), state)
+    if waits.any():
+        raise _half(run)
     return len(done)

@@ -144,11 +144,11 @@ def _payloads(scope: Scope, intents: Sequence[str]) -> list[bytes]:
 
 def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict[str, Any]]:
     """Intents that were announced for that side and never settled, whichever sync config of the pair did so: id → payload
-    (JSON values).
+    (JSON values), and when that was (`announced`).
 
     A record whose key was erased since has action, external_id and erp_id only."""
     rows = scope.rows(
-        """SELECT i.id::text, i.action, i.external_id, i.erp_id, i.payload
+        """SELECT i.id::text, i.action, i.external_id, i.erp_id, i.payload, i.created_at
            FROM write_intents i JOIN sync_configurations s ON s.id = i.sync_configuration_id
            WHERE i.state = 'announced' AND i.side = :side AND s.connector_id = :connector AND s.source_entity = :external
              AND s.target_entity = :erp ORDER BY i.created_at""",
@@ -158,7 +158,7 @@ def unsettled(scope: Scope, pair: Pair, side: Side = Side.ERP) -> dict[str, dict
     opened = open_sealed(scope, [row["payload"] for row in rows], _payloads(scope, [row["id"] for row in rows]))
     plain = [{name: row[name] for name in ("action", "external_id", "erp_id")} for row in rows]
     return {
-        row["id"]: told if content is None else orjson.loads(content)
+        row["id"]: (told if content is None else orjson.loads(content)) | {"announced": row["created_at"]}
         for row, told, content in zip(rows, plain, opened, strict=True)
     }
 

@@ -127,6 +127,19 @@ def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: Sh
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        '{"message": "x", "path": ["createCustomer", "customer", "etag"]}',
+        '{"message": "x", "path": ["createCustomer"], "extensions": {"code": "INTERNAL_SERVER_ERROR"}}',
+    ],
+    ids=["in what it gives back", "a server's own"],
+)
+def test_an_error_after_a_mutation_was_carried_out_refuses_nothing(visit: Visit, shop: ShopSandbox, error: str) -> None:
+    shop.faults.add("status", status=200, body=f'{{"data": {{"createCustomer": null}}, "errors": [{error}]}}', times=None)
+    assert written(visit(NAME), {"action": "create", "values": {"name": "Acme"}})[0]["outcome"] == Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
     ("old", "new", "refusal"),
     [
         ("{ me { account } }", "{ me { account }", "test.query: not GraphQL: Syntax Error: Expected Name"),

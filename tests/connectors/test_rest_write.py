@@ -125,6 +125,17 @@ def test_an_edit_between_the_lost_answer_and_the_second_try_is_kept(visit: Visit
     assert shop.state.records["customers"]["00000003"]["phone"] == "theirs"
 
 
+def test_a_refusal_of_the_second_time_alone_tells_nothing_about_the_first(visit: Visit, shop: ShopSandbox) -> None:
+    connector, count = visit(), len(shop.state.records["customers"])
+    step = create(code="9") | {"intent": str(uuid4())}
+    shop.faults.add("lose", method="POST")
+    shop.faults.add("status", method="POST", after=1, status=409, body='{"error": {"code": "in_progress"}}')
+    assert written(connector, step)[0]["outcome"] == Outcome.UNKNOWN
+    assert written(connector, step, probe=True)[0]["outcome"] == Outcome.ABSENT  # the key makes it safe to send again
+    assert written(connector, step)[0]["outcome"] == Outcome.DONE
+    assert len(shop.state.records["customers"]) == count + 1
+
+
 def test_a_phone_that_is_set_to_a_then_b_then_a_arrives_as_a(visit: Visit, shop: ShopSandbox) -> None:
     for phone in ("A", "B", "A"):
         assert (

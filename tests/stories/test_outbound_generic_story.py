@@ -103,6 +103,24 @@ def test_the_shops_customers_are_kept_in_step(
     assert store.last()["records_succeeded"] == 0
 
 
+def test_a_creation_that_is_still_under_way_when_it_is_sent_again_is_made_once(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, shop: ShopSandbox
+) -> None:
+    assert settings.home
+    store = Store(database, instance, shop, "rest")
+    assert store.run().success
+    store.change("INSERT INTO erp.customer (name, customer_number) VALUES ('Made in the ERP', 'E-0007')")
+    place = {"method": "POST", "path": "rest/customers$"}
+    shop.faults.add("lose", **place)
+    shop.faults.add("status", **place, after=1, status=409, body='{"error": {"code": "in_progress"}}', times=None)
+    assert not store.run().success
+    assert "takes only some of the writes for now" in store.last()["error_message"]
+    shop.faults.clear()
+    assert store.run().success
+    assert len(coded(shop, "E-0007")) == 1
+    assert store.rows("SELECT * FROM sync_errors WHERE NOT is_resolved") == []
+
+
 def test_orders_travel_with_their_lines_in_both_directions(
     settings: Settings, database: Database, instance: dg.DagsterInstance, shop: ShopSandbox
 ) -> None:
