@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 import httpx
 
 from connector_resources.contract import GrantState
-from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError
+from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError, RetryableError
 from connector_resources.http import require_safe
 from connector_resources.oauth import OAuth
-from connector_resources.tokens import TokenRefused, life, token_error
+from connector_resources.tokens import TokenRefused, life
 
 Granted: TypeAlias = tuple[Mapping[str, str | None], GrantState]  # what is to be stored, and how the grant stands
 
@@ -62,8 +62,7 @@ class Consent:
     def exchanged(self, form: Mapping[str, str]) -> Granted:
         """The grant that a code stands for. Raises TokenRefused, and ConfigurationError if it would end with the session."""
         credentials = self.credentials()
-        known = {name: credentials[name] for name in ("client_id", "client_secret") if credentials.get(name)}
-        reply = self.oauth.endpoint.exchanged({**known, **form}, credentials)
+        reply = self.oauth.endpoint.exchanged({**_app(credentials), **form}, credentials)
         if not reply.get("refresh_token"):
             raise ConfigurationError(
                 f"{self.system} let us in, but gave no refresh token; allow the app offline access (scope refresh_token or "
@@ -120,16 +119,23 @@ class CodeFlow:
             ) from None
 
 
+def _app(credentials: Mapping[str, str]) -> dict[str, str]:
+    """What a form says of the app."""
+    return {name: credentials[name] for name in ("client_id", "client_secret") if credentials.get(name)}
+
+
 def device_flow(consent: Consent, show: Callable[[str, str], None]) -> Granted:
     """The grant that a person gives on another machine; `show` gets the page's address and the code to type there, at once.
 
-    Asks as often as the system allows, until somebody has decided or the code is over. Raises AuthenticationError."""
+    Asks as often as the system allows, less often while it gives no answer, until somebody has decided or the code is over.
+    Raises AuthenticationError."""
     if not consent.device_url:
         raise ConfigurationError(f"{consent.system} has no device flow that the connector knows; authorize in a browser.")
     http, dialect = consent.oauth.http, consent.dialect
     require_safe(consent.system, consent.device_url)
-    form = {**dialect.asked, **consent.asked, "client_id": consent.credentials()["client_id"]}
-    began: Any = http.post_form(consent.device_url, form, token_error).json()
+    credentials = consent.credentials()
+    form = {**dialect.asked, **consent.asked, **_app(credentials)}
+    began: Any = consent.oauth.endpoint.sent(consent.device_url, form, credentials, repeatable=True).json()
     try:
         code, page, shown = (str(began[name]) for name in ("device_code", "verification_uri", "user_code"))
         interval = float(began.get("interval", 5))
@@ -137,10 +143,12 @@ def device_flow(consent: Consent, show: Callable[[str, str], None]) -> Granted:
         raise ContractError(
             f"{consent.system} answers the device request in a form that the connector does not know."
         ) from None
-    ends = life(began, http.now(), "expires_in") or http.now() + timedelta(minutes=10)
+    start = http.now()
+    ends, slept = life(began, start, "expires_in") or start + timedelta(minutes=10), timedelta()
     show(page, shown)
-    while http.now() < ends:
+    while max(http.now(), start + slept) < ends:
         http.sleep(interval)
+        slept += timedelta(seconds=interval)
         try:
             return consent.exchanged({"grant_type": dialect.grant_type, dialect.code: code})
         except TokenRefused as refused:
@@ -148,4 +156,6 @@ def device_flow(consent: Consent, show: Callable[[str, str], None]) -> Granted:
                 interval += 5
             elif refused.code != "authorization_pending":
                 raise AuthenticationError(f"{consent.system} is not connected ({refused.code}); authorize again.") from None
+        except RetryableError:
+            interval = max(1.0, 2 * interval)
     raise AuthenticationError(f"{consent.system} is not connected: nobody typed the code in time; authorize again.")

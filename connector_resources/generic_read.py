@@ -1,7 +1,7 @@
 """Pages of a manifest's entity: the loop over an operation's pages, and records → typed frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from connector_resources.contract import Clock, Page, Window
@@ -45,20 +45,36 @@ class Reader:
         self.textual = textual
 
     def window(self, window: Window) -> Iterator[Page]:
+        """Pages that may shift unnoticed are read again until two passes in a row bring the same records: one that is deleted
+        meanwhile moves those behind it up, and leaves no trace."""
         read = self.spec.read
+        known: dict[str, int] = {}  # id → hash of what has been yielded
+        came: set[str] = set()
         for _ in range(_PASSES):
-            started, shifted = self.now() - _CLOCKS, False
+            before, came = came, set()
+            started, shifted, several = self.now() - _CLOCKS, False, False
             for rows, reply, steady in self._pages(read, self._values(read, window)):
                 found = self.page(rows, _untold(reply, read.records), deleted=window.deleted)
+                several = several or (not steady and bool(rows) and bool(came))
                 shifted = shifted or (not steady and _changed_since(found, started))
+                came.update(self._ids(read, rows))
+                if not steady:
+                    found = self._news(found, rows, known)
                 if len(found.records):
                     yield found
-            if not shifted:
+            if not shifted and (not several or came == before):
                 break
         if window.deleted and self.spec.tombstones:
             for rows, _, _ in self._pages(self.spec.tombstones, self._values(self.spec.tombstones, window)):
                 if rows:
                     yield self._tombstones(self.spec.tombstones, rows)
+
+    def _news(self, found: Page, rows: list[Any], known: dict[str, int]) -> Page:
+        """Without the records that have been yielded as they are."""
+        now = {self.id_of(row): hash(repr(row)) for row in rows}
+        fresh = [id_ for id_, told in now.items() if known.get(id_) != told]
+        known |= now
+        return found if len(fresh) == len(now) else _kept(found, fresh)
 
     def ids(self, ids: Sequence[str]) -> Iterator[Page]:
         """Without `by_id` everything is read, and these records are kept."""
@@ -83,15 +99,17 @@ class Reader:
 
     def _picked(self, wanted: set[str]) -> Iterator[Page]:
         for found in self.window(Window()) if wanted else ():
-            keep = found.records.index.isin(list(wanted))
-            if keep.any():
-                absent = None if found.absent is None else found.absent[keep]
-                yield Page(found.records[keep], found.marks[keep], absent)
+            kept = _kept(found, list(wanted))
+            if len(kept.records):
+                yield kept
 
     def _values(self, reading: Reading, window: Window) -> dict[str, Any]:
         since = window.since or reading.since.start
-        asked = {"since": since_text(since, reading.since.format, reading.since.inclusive)} if since else {}
-        return {"fields": self._asked(), **asked}
+        if since is None:
+            return {"fields": self._asked()}
+        modified = self.spec.fields.get(self.spec.entity.modified or "")
+        zone = reading.since.zone or (modified.zone if modified else None) or UTC
+        return {"fields": self._asked(), "since": since_text(since, reading.since.format, reading.since.inclusive, zone)}
 
     def _asked(self) -> list[str]:
         """What must come with each record: the first names of the paths of fields and marks."""
@@ -244,6 +262,12 @@ def _list_and_item(records: Path) -> tuple[Path, Path]:
 
 def _is_under(path: Path, gone: Sequence[Path]) -> bool:
     return any(path[: len(one)] == one for one in gone)
+
+
+def _kept(found: Page, ids: Sequence[str]) -> Page:
+    """The records of a page that have one of these ids."""
+    keep = found.records.index.isin(ids)
+    return Page(found.records[keep], found.marks[keep], None if found.absent is None else found.absent[keep])
 
 
 def _changed_since(found: Page, moment: datetime) -> bool:

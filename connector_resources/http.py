@@ -204,7 +204,8 @@ class Http:
         repeatable: bool = True,
     ) -> Answer:
         """The answer to a form; as `send`. Most token requests may be sent twice; one that spends its token may not."""
-        return self._repeated(self._client.build_request("POST", url, data=dict(form)), judge, auth, None, repeatable)
+        request = self._client.build_request("POST", url, data=dict(form), headers={"Accept": "application/json"})
+        return self._repeated(request, judge, auth, None, repeatable)
 
     def _repeated(
         self,

@@ -53,6 +53,7 @@ class Since:
     format: str = "iso"
     inclusive: bool = True
     start: datetime | None = None
+    zone: ZoneInfo | None = None
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ def _reading(call: Mapping[str, Key]) -> dict[str, Key]:
                     pattern=r"iso|seconds|millis|date|.*%.*",
                     like="iso, seconds, millis, date, or a pattern like %Y-%m-%d %H:%M:%S",
                 ),
-                "how {since} is written, in UTC (default: iso)",
+                "how {since} is written (default: iso)",
             ),
+            "zone": Key(TEXT, "the zone of a {since} that names none (default: that of the instants of `modified`, or UTC)"),
             "start": Key(
                 Text(pattern=r"[0-9]{4}-[0-9]{2}-[0-9]{2}", like="a day like 1970-01-01"),
                 "what {since} is where all records are wanted (default: nothing, which leaves its key out)",

@@ -77,11 +77,11 @@ def _entity(source: Document, name: str, raw: Mapping[str, Any]) -> EntitySpec:
             upsert_key=raw.get("upsert_key"),
         ),
         fields=fields,
-        read=_reading(raw["read"]),
+        read=_reading(source, (*place, "read"), raw["read"]),
         version=_path(raw.get("version")),
         deleted=_path(deleted.get("path")),
         deleted_values=tuple(deleted.get("values", [True])),
-        tombstones=_reading(raw["tombstones"]) if "tombstones" in raw else None,
+        tombstones=_reading(source, (*place, "tombstones"), raw["tombstones"]) if "tombstones" in raw else None,
         by_id=ById(_call(one), _path(one.get("records")) or (), one.get("many", 1)) if one else None,
         writes={verb: _writing(raw[verb]) for verb in ("create", "update", "delete", "upsert") if verb in raw},
         batch=_batch(batch) if batch else None,
@@ -96,10 +96,7 @@ def _field(source: Document, place: tuple[str, ...], name: str, raw: Mapping[str
     rules.check_field(source, place, kind, raw)
     path = _path(raw.get("path", [name])) or (name,)
     computed = raw.get("computed", False)
-    try:
-        zone = ZoneInfo(raw["zone"]) if "zone" in raw else None
-    except (ZoneInfoNotFoundError, ValueError):
-        raise source.refuse((*place, "zone"), "expected a time zone like Europe/Berlin or UTC") from None
+    zone = _zone(source, place, raw)
     described = Field(
         name=name,
         type=kind,
@@ -121,6 +118,13 @@ def _field(source: Document, place: tuple[str, ...], name: str, raw: Mapping[str
     )
 
 
+def _zone(source: Document, place: tuple[str, ...], raw: Mapping[str, Any]) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(raw["zone"]) if "zone" in raw else None
+    except (ZoneInfoNotFoundError, ValueError):
+        raise source.refuse((*place, "zone"), "expected a time zone like Europe/Berlin or UTC") from None
+
+
 def _call(raw: Mapping[str, Any]) -> Call:
     return Call(
         method=raw.get("method", "GET"),
@@ -134,13 +138,18 @@ def _call(raw: Mapping[str, Any]) -> Call:
     )
 
 
-def _reading(raw: Mapping[str, Any]) -> Reading:
+def _reading(source: Document, place: tuple[str, ...], raw: Mapping[str, Any]) -> Reading:
     since, paging = raw.get("since", {}), raw.get("paging")
     return Reading(
         call=_call(raw),
         records=_path(raw.get("records")) or (),
         paging=_paging(paging) if paging else None,
-        since=Since(since.get("format", "iso"), since.get("inclusive", True), _day(since.get("start"))),
+        since=Since(
+            since.get("format", "iso"),
+            since.get("inclusive", True),
+            _day(since.get("start")),
+            _zone(source, (*place, "since"), since),
+        ),
         id=_path(raw.get("id")) or (),
         at=_path(raw.get("at")),
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urljoin
 
 from connector_resources.errors import ContractError, SystemUnavailable
 from connector_resources.manifest import Header, Paging
@@ -20,17 +21,20 @@ if TYPE_CHECKING:
     from connector_resources.manifest import Path
 
 _STEPS_BACK = 20
-_LINK = re.compile(r'<([^>]*)>\s*;[^,<]*?\brel="?next"?', re.IGNORECASE)
+_VALUE = r'"(?:[^"\\]|\\.)*"|[^\s;,"]*'
+_LINK = re.compile(rf'<([^>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:{_VALUE}))?)*)')  # RFC 8288, 3
+_PARAMETER = re.compile(rf';\s*([^\s;,="]+)\s*=\s*({_VALUE})')
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: its content (JSON-like) and headers (lower case), and the paths in it that the other side could not tell,
-    whatever stands there."""
+    """An answer: its content (JSON-like) and headers (lower case), the paths in it that the other side could not tell,
+    whatever stands there, and the path of the URL that it came from."""
 
     content: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     untold: tuple[tuple[str, ...], ...] = ()
+    path: str = ""
 
     def value(self, place: "Path | Header | None") -> Any:
         """What stands at a place of the answer; None where there is nothing."""
@@ -83,12 +87,24 @@ class Link:
     def follow(self, reply: Reply, ids: Sequence[str]) -> Next | None:  # noqa: ARG002 - as its Protocol has it
         link = reply.value(self.paging.next)
         if isinstance(self.paging.next, Header) and link:
-            found = _LINK.search(str(link))
-            link = found[1] if found else None
+            link = _next_of(str(link))
         if not link or not _more(self.paging, reply):
             return None
+        if isinstance(self.paging.next, Header) or str(link).startswith("?"):
+            link = urljoin(reply.path, str(link))
         _once(self.seen, link)
         return Next(url=str(link))
+
+
+def _next_of(header: str) -> str | None:
+    """The target of the link whose relation is `next`."""
+    for target, parameters in _LINK.findall(header):
+        told = [
+            value.strip('"').casefold().split() for name, value in _PARAMETER.findall(parameters) if name.casefold() == "rel"
+        ]
+        if told and "next" in told[0]:
+            return str(target)
+    return None
 
 
 class Cursor:

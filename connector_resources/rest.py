@@ -33,7 +33,7 @@ class RestConnector(ManifestConnector):
             spend=self.spend,
             repeatable=again,
         )
-        return Reply(self.content(answer), answer.headers)
+        return Reply(self.content(answer), answer.headers, path=answer.path)
 
 
 def _form(body: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -30,7 +30,9 @@ from connector_resources.values import at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
-_SIGN_IN = frozenset(("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck"))  # WS-Security 1.1, 12
+_SIGN_IN = frozenset(  # WS-Security 1.1, 12; the last one is SOAP 1.1's own example
+    ("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck", "Authentication")
+)
 
 
 class SoapConnector(ManifestConnector):
@@ -48,7 +50,7 @@ class SoapConnector(ManifestConnector):
             if self._secret is None or not self._secret.changed():
                 raise
             answer = self._sent(call.operation, arguments, values, about_record, again)
-        return Reply(self.content(answer), answer.headers)
+        return Reply(self.content(answer), answer.headers, path=answer.path)
 
     def _sent(
         self, name: str, arguments: Mapping[str, Any], values: Mapping[str, Any], about_record: bool, again: bool
@@ -107,12 +109,13 @@ class SoapConnector(ManifestConnector):
             if fault is None:
                 return self.refusals.meaning(answer, about_record)
             where = at(fault, ("faultcode",)) if "faultcode" in fault else at(fault, ("Code", "Value"))
-            side = shown_code(where).rpartition(":")[2]
-            code = self.refusals.code(answer) or side
+            told = shown_code(where).rpartition(":")[2]
+            side, _, finest = told.partition(".")  # Client.Authentication: SOAP 1.1, 4.4.1
+            code = self.refusals.code(answer) or told
             known = self.refusals.of(answer.status, code, about_record=False, answer=answer)
             if known is not None:
                 return known
-            finer = shown_code(at(fault, ("Code", "Subcode", "Value"))).rpartition(":")[2]
+            finer = finest or shown_code(at(fault, ("Code", "Subcode", "Value"))).rpartition(":")[2]
             if answer.status == 401 or not _SIGN_IN.isdisjoint((side, finer, code)):
                 return self.refusals.said("authentication", code, answer)
             if side in ("Client", "Sender"):

@@ -7,6 +7,7 @@ one request serves a first read, which has no {since}, and all later ones.
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -72,9 +73,11 @@ def path(system: str, template: str, values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as text: true and false as JSON writes them, lists joined by commas."""
+    """A value as text: true and false as JSON writes them, numbers without an exponent, lists joined by commas."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return format(value, "f")
     return ",".join(map(shown, value)) if isinstance(value, list | tuple) else str(value)
 
 

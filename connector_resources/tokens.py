@@ -58,6 +58,7 @@ _REFUSALS = {
         "the user is approved for the app"
     ),
 }
+_PASSING = ("server_error", "temporarily_unavailable", "unknown_error")  # the last one is Salesforce's "retry your request"
 _CLIENT_ERRORS = ("invalid_client", "invalid_client_id", "unauthorized_client")
 
 
@@ -75,14 +76,22 @@ class TokenUnclear(AuthenticationError):
 
 def token_error(answer: Answer) -> IntegrationError | None:
     """What the token endpoint's answer means. Its error_description is not passed on: it may quote what was sent."""
-    if answer.status in (400, 401, 403) and answer.content_type == "application/json":
-        body = answer.json()
-        code = body.get("error") if isinstance(body, dict) else None
+    body = _json(answer) if answer.status in (200, 400, 401, 403) else None
+    if isinstance(body, dict) and (answer.status != 200 or "error" in body):  # GitHub and others refuse with status 200
+        code = body.get("error")
         code = code if isinstance(code, str) and re.fullmatch(r"\w{1,60}", code) else "no error code"
-        if code in ("server_error", "temporarily_unavailable"):
+        if code in _PASSING:
             return SystemUnavailable(f"{answer.system} cannot issue a token at the moment ({code}).", answer.wait)
         return TokenRefused(f"{answer.system} issues no token ({code}).", code)
     return status_error(answer)
+
+
+def _json(answer: Answer) -> Any:
+    """The body, if it is JSON."""
+    try:
+        return answer.json() if answer.content_type == "application/json" else None
+    except ContractError:
+        return None
 
 
 class TokenEndpoint:
@@ -124,6 +133,17 @@ class TokenEndpoint:
         self, form: Mapping[str, str], credentials: Mapping[str, str], *, repeatable: bool = False
     ) -> Mapping[str, Any]:
         """The answer to this form, in which we say who we are."""
+        answer = self.sent(self.url, form, credentials, repeatable=repeatable)
+        try:
+            reply = answer.json()
+        except ContractError:
+            reply = None
+        if not isinstance(reply, dict) or not isinstance(reply.get("access_token"), str):
+            raise TokenUnclear(f"{self.http.system} answered the token request without a token; check the connector's URL.")
+        return reply
+
+    def sent(self, url: str, form: Mapping[str, str], credentials: Mapping[str, str], *, repeatable: bool = False) -> Answer:
+        """What an endpoint of the authorization server answers to this form, in which we say who we are."""
         form, auth = dict(form), None
         if self.client == "basic":
             named = (form.pop("client_id", credentials["client_id"]), form.pop("client_secret", ""))
@@ -132,14 +152,7 @@ class TokenEndpoint:
             form.pop("client_secret", None)
             signed = self._signed(credentials, subject=credentials["client_id"], audience=self.url)
             form |= {"client_assertion_type": _ASSERTED, "client_assertion": signed}
-        answer = self.http.post_form(self.url, form, token_error, auth=auth, repeatable=repeatable)
-        try:
-            reply = answer.json()
-        except ContractError:
-            reply = None
-        if not isinstance(reply, dict) or not isinstance(reply.get("access_token"), str):
-            raise TokenUnclear(f"{self.http.system} answered the token request without a token; check the connector's URL.")
-        return reply
+        return self.http.post_form(url, form, token_error, auth=auth, repeatable=repeatable)
 
     def form(self, grant: Grant, credentials: Mapping[str, str]) -> dict[str, str]:
         """What a request of this grant says, beside how we say who we are. A refresh names no scope: what was granted is what

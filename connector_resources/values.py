@@ -8,7 +8,7 @@ text, so for them every field reads text (`textual`). `outgoing` writes. Money p
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -192,20 +192,28 @@ def _instant(spec: "FieldSpec", value: Any, lenient: bool) -> datetime:
     return moment.astimezone(UTC)
 
 
-def since_text(moment: datetime, form: str, inclusive: bool) -> str | int:
-    """{since}: never later than the instant, and one unit earlier where the other side would leave out that instant."""
+def since_text(moment: datetime, form: str, inclusive: bool, zone: tzinfo = UTC) -> str | int:
+    """{since}: never later than the instant, and one unit earlier where the other side would leave out that instant. `zone`:
+    where the clock hangs, of a form that does not say it."""
     moment = moment.astimezone(UTC)
     match form:
         case "date":
-            day = moment.date()
+            day = moment.astimezone(zone).date()
             return (day if inclusive else day - timedelta(days=1)).isoformat()
         case "seconds" | "millis":
             unit = timedelta(seconds=1) if form == "seconds" else timedelta(milliseconds=1)
             return (moment - _EPOCH) // unit - (0 if inclusive else 1)
     if form != "iso":
-        return (moment if inclusive else moment - timedelta(seconds=1)).strftime(form)
+        return _wall_clock(moment if inclusive else moment - timedelta(seconds=1), zone).strftime(form)
     moment = moment if inclusive else moment - timedelta(milliseconds=1)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def _wall_clock(moment: datetime, zone: tzinfo) -> datetime:
+    """What that clock shows; an hour less in the one that it shows twice, which may be taken for the second time."""
+    shown = moment.astimezone(zone)
+    twice = shown.replace(fold=0).utcoffset() != shown.replace(fold=1).utcoffset()
+    return shown - timedelta(hours=1) if twice else shown
 
 
 def outgoing(spec: "FieldSpec", value: Any) -> Any:

@@ -94,6 +94,9 @@ CODES: Mapping[str, tuple[type[IntegrationError], str]] = {
 }
 
 
+_CONCURRENT = "CONCURRENT_REQUESTS_LIMIT_EXCEEDED"  # some orgs say it under the code of the daily quota, with this message
+
+
 def salesforce_error(answer: Answer) -> IntegrationError | None:
     """What an answer means; None for a success. The default error table judges what is no Salesforce error body."""
     if answer.status < 300:
@@ -101,7 +104,7 @@ def salesforce_error(answer: Answer) -> IntegrationError | None:
     refusal = _refusal(answer)
     if refusal is None or refusal.code not in CODES:
         return status_error(answer, refusal.code if refusal else "")
-    kind, sentence = CODES[refusal.code]
+    kind, sentence = CODES[_CONCURRENT if refusal.message.startswith("Concurrent") else refusal.code]
     message = f"Salesforce {_named(refusal) or sentence} ({refusal.code})."
     if issubclass(kind, RateLimited):
         return kind(message, answer.wait or QUOTA_WAIT)

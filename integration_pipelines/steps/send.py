@@ -203,7 +203,7 @@ def _busy(changes: Changes, outcomes: pd.DataFrame, sent_before: Bools) -> Bools
     """Creations that are refused as moved when they are sent again: the first time is still under way over there, or has made
     the record. Under another key they would become a second one."""
     creates = np.asarray(changes.steps["action"] == Change.CREATE, dtype=bool)
-    return _are(outcomes, Outcome.MOVED) & creates & sent_before
+    return np.asarray(_are(outcomes, Outcome.MOVED) & creates & sent_before, dtype=bool)
 
 
 def _probed(run: Run, changes: Changes, outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -11,9 +11,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from shopping import Safe, Visit
 
+from connector_resources.consent import device_flow
 from connector_resources.errors import AnswerLost, AuthenticationError, ConfigurationError, ReconnectNeeded
 from connector_resources.sandbox.generic import ShopSandbox
 
+
+def told(code: str) -> dict[str, Any]:
+    """An answer of a token endpoint that refuses."""
+    return {"status": 400, "body": json.dumps({"error": code}), "headers": {"Content-Type": "application/json"}}
+
+
+DENIED = told("access_denied")
 SIGNED = ("client: basic", "client: private_key_jwt")
 
 
@@ -93,3 +101,44 @@ def test_a_private_key_that_is_missing_or_none_is_said_so(visit: Visit, key: str
     with pytest.raises(ConfigurationError, match=r"no private_key, which the grant|no RSA key in PEM form") as raised:
         signing(visit, private_key=key).test()
     assert "S3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("client", ["post", "basic", "private_key_jwt"])
+def test_an_app_says_who_it_is_when_it_asks_for_a_devices_code(visit: Visit, shop: ShopSandbox, client: str) -> None:
+    store = Safe(shop, ("client_id", "client_secret"), {"private_key": shop.state.private_key})
+    connector = visit("sandbox-rest", ("client: basic", f"client: {client}"), method="oauth2", store=store)
+    shop.faults.add("status", path="/oauth/token", **DENIED)
+    with pytest.raises(AuthenticationError, match="access_denied"):
+        device_flow(connector.consent(), lambda _, __: None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "waits"),
+    [
+        ({"kind": "status", **told("authorization_pending")}, [5.0, 5.0]),
+        ({"kind": "status", **told("authorization_pending"), "status": 200}, [5.0, 5.0]),
+        ({"kind": "status", **told("slow_down")}, [5.0, 10.0]),
+        ({"kind": "status", "status": 503}, [5.0, 10.0]),
+        ({"kind": "drop"}, [5.0, 10.0]),
+    ],
+    ids=["pending", "pending, as some say it", "slow down", "503", "no answer"],
+)
+def test_a_device_asks_until_somebody_has_decided(
+    visit: Visit, shop: ShopSandbox, fault: dict[str, Any], waits: list[float]
+) -> None:
+    store = Safe(shop, ("client_id", "client_secret"))
+    consent = visit("sandbox-rest", method="oauth2", store=store).consent()
+    shop.state.consents.interval = 5
+    shop.faults.add(path="/oauth/token", times=1, **fault)
+    shop.faults.add("status", path="/oauth/token", after=1, **DENIED)
+    with pytest.raises(AuthenticationError, match="access_denied"):
+        device_flow(consent, lambda _, __: None)
+    assert visit.waits == waits
+
+
+def test_a_device_gives_up_when_its_code_is_over(visit: Visit, shop: ShopSandbox) -> None:
+    consent = visit("sandbox-rest", method="oauth2", store=Safe(shop, ("client_id", "client_secret"))).consent()
+    shop.faults.add("status", path="/oauth/token", status=503, times=None)
+    with pytest.raises(AuthenticationError, match="nobody typed the code in time"):
+        device_flow(consent, lambda _, __: None)
+    assert len(visit.waits) < 12

@@ -5,6 +5,7 @@ import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError, SystemUnavailable
 from connector_resources.frames import arrow_type
-from connector_resources.manifest import FieldSpec, Paging
+from connector_resources.manifest import FieldSpec, Header, Paging
 from connector_resources.paging import Next, Reply, pager
 from connector_resources.values import column, json_text, outgoing, since_text
 
@@ -168,3 +169,38 @@ def test_a_list_that_never_rests_ends_with_a_sentence() -> None:
     with pytest.raises(SystemUnavailable, match="faster than their pages can be read"):
         for count in range(100):
             walk.follow(Reply({}), [f"{count}-{at}" for at in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("header", "target"),
+    [
+        ('<https://x.example/a?page=2>; rel="next"', "https://x.example/a?page=2"),
+        ("<?page=2>; rel=next", "/api/things?page=2"),
+        ('<b?page=2>; rel="last next"', "/api/b?page=2"),
+        ('<?page=2>; title="Page 2, of 2"; rel="next"', "/api/things?page=2"),
+        ('<?page=2>; rel = "NEXT"', "/api/things?page=2"),
+        ('<?page=1>; rel="prev", <?page=3>; rel="next"; type="x", <?page=9>; rel=last', "/api/things?page=3"),
+        ('<?page=2>; rel="next-archive"', None),
+        ('<?page=2>; title="; rel=next"; rel=prev', None),
+        ("", None),
+    ],
+)
+def test_the_link_header_is_read_as_it_is_defined(header: str, target: str | None) -> None:
+    """RFC 8288, 3."""
+    found = pager(Paging("link", next=Header("Link"))).follow(Reply({}, {"link": header}, path="/api/things"), [])
+    assert (found and found.url) == target
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        ("2024-06-01T13:00:00", "2024-06-01 09:00:00"),
+        ("2024-11-03T05:30:00", "2024-11-03 00:30:00"),  # 01:30 comes twice: the earlier hour is safe whichever is meant
+        ("2024-11-03T06:30:00", "2024-11-03 00:30:00"),
+        ("2024-11-03T07:30:00", "2024-11-03 02:30:00"),
+    ],
+)
+def test_since_is_said_in_the_zone_of_the_other_side(moment: str, said: str) -> None:
+    instant = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    assert since_text(instant, "%Y-%m-%d %H:%M:%S", True, ZoneInfo("America/New_York")) == said
+    assert since_text(datetime(2024, 6, 2, 2, tzinfo=UTC), "date", True, ZoneInfo("America/New_York")) == "2024-06-01"

@@ -67,10 +67,20 @@ def test_no_record_is_missed_while_others_change_under_the_read(visit: Visit, sh
     assert set(read(visit("sandbox-rest", *WAYS[way]))) == set(ids)
 
 
-def test_pages_that_shift_without_a_trace_are_noticed_by_their_overlap(visit: Visit, shop: ShopSandbox) -> None:
+@pytest.mark.parametrize("way", ["offset", "page"])
+def test_pages_that_shift_without_a_trace_are_noticed(visit: Visit, shop: ShopSandbox, way: str) -> None:
+    """By their overlap, or as two passes bring different records."""
     ids = list(shop.state.records["customers"])
     shop.state.on_page = lambda page: shop.state.purge("customers", ids[page]) if page < 6 else None
-    assert set(read(visit("sandbox-rest", *WAYS["offset"]))) >= set(ids[6:])
+    assert set(read(visit("sandbox-rest", *WAYS[way]))) >= set(ids[6:])
+
+
+def test_pages_that_are_read_again_bring_what_is_new_alone(visit: Visit, shop: ShopSandbox) -> None:
+    ids = list(shop.state.records["customers"])
+    shop.state.on_page = lambda page: shop.state.purge("customers", ids[0]) if page == 3 else None
+    connector = visit("sandbox-rest", *WAYS["page"])
+    came = [id_ for page in connector.read(connector.describe("customer"), ["name"], Window()) for id_ in page.records.index]
+    assert sorted(came) == ids
 
 
 @pytest.mark.parametrize("way", WAYS)

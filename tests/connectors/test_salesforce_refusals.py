@@ -56,6 +56,11 @@ def test_a_refusal_says_what_happens_next_and_quotes_nothing_but_its_code(
     assert code in str(found)
 
 
+def test_too_many_calls_at_once_are_not_taken_for_a_day_without_calls(sandbox: Sandbox, salesforce: Salesforce) -> None:
+    body = [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "ConcurrentRequests (Concurrent API Requests) Limit exceeded."}]
+    assert type(refused(sandbox, salesforce, 403, body)) is SystemUnavailable
+
+
 def test_every_sentence_is_one_sentence_about_salesforce() -> None:
     for code, (kind, sentence) in CODES.items():
         assert sentence.split()[0] in ("refuses", "has", "lets", "does", "cannot", "finds", "serves", "took", "failed"), code

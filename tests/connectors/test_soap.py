@@ -112,6 +112,15 @@ def test_a_sign_in_that_is_refused_by_status_or_by_a_finer_code(
     assert "canary" not in str(refusal.value)
 
 
+def test_a_fault_code_may_be_finer_than_its_side(visit: Visit, shop: ShopSandbox) -> None:
+    """SOAP 1.1, 4.4.1."""
+    shop.faults.add(**fault("soap:Client.InvalidData"))
+    assert written(visit(NAME), {"action": "create", "values": {"name": "x"}})[0]["outcome"] == Outcome.REFUSED
+    shop.faults.add(**fault("soap:Client.Authentication"), times=None)
+    with pytest.raises(AuthenticationError):
+        read(visit(NAME))
+
+
 def test_a_fault_of_the_server_is_tried_again(visit: Visit, shop: ShopSandbox) -> None:
     shop.faults.add(**fault("soap:Server"))
     assert len(read(visit(NAME))) == 520

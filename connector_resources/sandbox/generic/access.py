@@ -34,15 +34,9 @@ def check(shop: Shop, call: Call) -> None:
 def token(shop: Shop, call: Call) -> Answer:
     """The token endpoint (RFC 6749): client credentials, a refresh token that is good for one use, the code of the consent
     page, and that of a device. Who asks proves it with a secret or a signed assertion (RFC 7523), or a code's verifier."""
-    form, known = call.form(), shop.credentials
-    scheme, _, given = call.headers.get("authorization", "").partition(" ")
-    if scheme == "Basic":
-        name, secret = map(unquote_plus, _basic(given))
-        form |= {"client_id": name, "client_secret": secret}
-    grant, secret = form.get("grant_type"), form.get("client_secret", "")
-    signed = "client_assertion" in form and _asserted(shop, form, f"{call.base}{call.path}")
-    public = grant in ("authorization_code", _DEVICE) and not secret and "client_assertion" not in form
-    if form.get("client_id") != known["client_id"] or not (signed or public or _same(secret, known["client_secret"])):
+    form, known = _form(call), shop.credentials
+    grant = form.get("grant_type")
+    if not _known(shop, call, form, public=grant in ("authorization_code", _DEVICE)):
         return Answer(401, {"error": "invalid_client"}, _NO_STORE)
     more: dict[str, str | int] = {}
     try:
@@ -68,9 +62,27 @@ def token(shop: Shop, call: Call) -> Answer:
 
 def device(shop: Shop, call: Call) -> Answer:
     """The device endpoint (RFC 8628)."""
-    if call.form().get("client_id") != shop.credentials["client_id"]:
+    if not _known(shop, call, _form(call), public=False):
         return Answer(401, {"error": "invalid_client"}, _NO_STORE)
     return Answer(200, shop.consents.device(call.base), _NO_STORE)
+
+
+def _form(call: Call) -> dict[str, str]:
+    """What a form says, with what its header says of the app."""
+    form = call.form()
+    scheme, _, given = call.headers.get("authorization", "").partition(" ")
+    if scheme == "Basic":
+        name, secret = map(unquote_plus, _basic(given))
+        form |= {"client_id": name, "client_secret": secret}
+    return form
+
+
+def _known(shop: Shop, call: Call, form: dict[str, str], *, public: bool) -> bool:
+    """Whether the app has proved who it is; `public`: one without a secret need not."""
+    secret, known = form.get("client_secret", ""), shop.credentials
+    signed = "client_assertion" in form and _asserted(shop, form, f"{call.base}/oauth/token")
+    bare = public and not secret and "client_assertion" not in form
+    return form.get("client_id") == known["client_id"] and (signed or bare or _same(secret, known["client_secret"]))
 
 
 def _asserted(shop: Shop, form: dict[str, str], audience: str) -> bool:
