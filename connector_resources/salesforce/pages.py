@@ -24,7 +24,7 @@ from connector_resources.salesforce.lines import columns as lines_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DELETED, MASTER = "IsDeleted", "MasterRecordId"
+DELETED, MASTER, WHO = "IsDeleted", "MasterRecordId", "LastModifiedById"
 _PLACES = 18  # decimals that are read quickly: more than the scale of a field, since formulas have more
 _BEGINNING = 65_536  # bytes
 _BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its longest record is
@@ -33,12 +33,18 @@ _BLOCK = 1 << 30  # bytes; Arrow reads a page as one block, however long its lon
 @dataclass(frozen=True)
 class Plan:
     """What a read asks for: each path with its field, the paths of the marks that the entity has, and of child lines by their
-    relationship the paths within a line."""
+    relationship the paths within a line. `user`: the id of ours, where pages are to tell what somebody else changed last."""
 
     entity: Entity
     fields: Mapping[str, Field]
     marks: tuple[str, ...]
     lines: Lines = dataclasses.field(default_factory=dict)
+    user: str | None = None
+
+    def telling(self, user: str | None) -> "Plan":
+        """The same, and whether the last change was that of somebody else."""
+        known = user is not None and self.entity.field(WHO) is not None
+        return dataclasses.replace(self, marks=(*self.marks, WHO), user=user) if known else self
 
     @property
     def paths(self) -> list[str]:
@@ -137,7 +143,19 @@ def _page(plan: Plan, columns: Mapping[str, Any]) -> Page:
         modified=unknown.cast(pa.timestamp("us", "UTC")) if modified is None else modified,
         deleted=mark(DELETED),
         merged_into=mark(MASTER),
+        own=None if plan.user is None else _own(mark(WHO), plan.user),
     )
+
+
+def _own(who: "pa.Array | None", user: str) -> "pa.Array | None":
+    """False where somebody else changed the record last; null where our user did, who may be more than this connector. The
+    version cannot tell: Salesforce counts whole seconds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if who is None:
+        return None
+    return pc.if_else(pc.equal(pc.utf8_slice_codeunits(who, 0, 15), user[:15]), pa.scalar(None, pa.bool_()), False)
 
 
 def quick(plan: Plan, content: bytes) -> Fetched | None:

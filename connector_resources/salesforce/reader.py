@@ -109,8 +109,8 @@ class Reader:
         return first.more is not None and (first.total > above or (left is not None and -(-first.total // _PAGE) > left))
 
     def ids(self, plan: Plan, ids: Sequence[str]) -> Iterator[Page]:
-        """Pages of these records, deleted ones included."""
-        key = plan.entity.key
+        """Pages of these records, deleted ones included, with whether somebody else changed them last."""
+        plan, key = plan.telling(self.api.user), plan.entity.key
         return self._among(plan, key, soql.id_chunks(ids, plan.query(soql.one_of(key, ()))))
 
     def among(self, plan: Plan, path: str, texts: Sequence[str]) -> Iterator[Page]:

@@ -22,6 +22,7 @@ from connector_resources.salesforce.errors import BulkUnsupported, salesforce_er
 from connector_resources.salesforce.jobs import SINCE, Jobs
 from connector_resources.salesforce.jobs import told as ending
 from connector_resources.salesforce.lanes import MOST, Row, calls, lanes
+from connector_resources.salesforce.pages import DELETED, WHO
 from connector_resources.salesforce.refusals import GONE, LOCKED, sentence
 from connector_resources.salesforce.results import Result, frame, parts_of, reason_of, records_of, results_of, subrequest
 from connector_resources.salesforce.rows import locking, rows
@@ -34,7 +35,6 @@ _LONGEST_QUESTION = 12_000  # characters of a query inside a composite call
 _COLLATING = 48  # the version of the API that began to change the order of subrequests
 _CALLS_OF_A_JOB = 20  # about so many, looks at its state included
 _LOCK_WAITS = (1.0, 2.0, 4.0)  # seconds before each further try of what was locked
-_WHO, _DELETED = "LastModifiedById", "IsDeleted"
 
 
 class Writing:
@@ -55,7 +55,7 @@ class Writing:
         self.current: dict[str, Mapping[str, Any]] = {}  # what is known of records, by the first 15 characters of their ids
         self.locked: list[Row] = []
         self.halted: IntegrationError | None = None
-        self.fields = [name for name in (self.entity.key, self.entity.modified, _WHO) if name and self.entity.field(name)]
+        self.fields = [name for name in (self.entity.key, self.entity.modified, WHO) if name and self.entity.field(name)]
 
     def outcomes(self) -> "pd.DataFrame":
         """See Connector.write. What concerns all records (not signed in, no calls left) is raised if nothing was written yet;
@@ -175,7 +175,7 @@ class Writing:
         for row in batch:
             record = self.current.get(str(row.id)[:15], {}) if row.action != "create" else {}
             version = record.get(self.entity.modified or "")
-            if row.action != "create" and (not record or record.get(_DELETED)):
+            if row.action != "create" and (not record or record.get(DELETED)):
                 self.results[row.at] = self._gone(row)
             elif row.version is not None and version is not None and version != row.version:
                 message = f"The {self.entity.name} was changed in Salesforce since it was read."
@@ -226,7 +226,7 @@ class Writing:
                 self.results[row.at] = Result(Outcome.DONE, id_, self._version(id_, user))
                 continue
             code, fields = reason_of(result)
-            gone = row.action != "create" and self.current.get(str(row.id)[:15], {}).get(_DELETED, code == "NOT_FOUND")
+            gone = row.action != "create" and self.current.get(str(row.id)[:15], {}).get(DELETED, code == "NOT_FOUND")
             if code == LOCKED:
                 self.locked.append(row)
             elif code in GONE and gone:
@@ -243,7 +243,7 @@ class Writing:
         """The version that our write left; null when somebody else wrote after us."""
         record = self.current.get(id_[:15], {})
         version = record.get(self.entity.modified or "")
-        ours = record.get(_WHO) in (None, user)
+        ours = record.get(WHO) in (None, user)
         return str(version) if version is not None and ours else None
 
     def _request(self, batch: Sequence[Row]) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class Writing:
             wheres["after"] = soql.one_of(key, [str(row.key) for row in batch])
         if following and action != "create":
             wheres["next"] = soql.one_of(self.entity.key, [str(row.id)[:15] for row in following])
-        fields = [*self.fields, *([_DELETED] if self.entity.field(_DELETED) else [])]
+        fields = [*self.fields, *([DELETED] if self.entity.field(DELETED) else [])]
         for name, where in wheres.items():
             question = soql.encoded(soql.select(self.entity.name, fields, where)) if len(where) < _LONGEST_QUESTION else ""
             if 0 < len(question) < _LONGEST_QUESTION:

@@ -155,8 +155,9 @@ def read_back(run: Run, done: pd.DataFrame) -> Batch | None:
     held = concat(batches)
     same = [versions.get(record) == version for record, version in
             zip(array(held.records.index).to_pylist(), array(held.marks["version"]).to_pylist(), strict=True)]  # fmt: skip
-    own = bools(array(held.marks["own"])) if "own" in held.marks.columns else np.zeros(len(held), dtype=bool)
-    return held.take((np.array(same, dtype=bool) | own) & ~held.deleted & ~held.records.index.duplicated())
+    told = array(held.marks["own"]) if "own" in held.marks.columns else pa.nulls(len(held), pa.bool_())
+    own = bools(pc.coalesce(told, pa.array(same, pa.bool_())))
+    return held.take(own & ~held.deleted & ~held.records.index.duplicated())
 
 
 def _agreed(run: Run, rows: pd.DataFrame, held: Batch | None) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import pytest
 from administrator import Org
 from office import Office, furnish
 
+from connector_resources.salesforce.api import Api
 from connector_resources.sandbox import Sandbox
 from integration_pipelines.orchestration.launch import plan
 from integration_pipelines.settings import Settings
@@ -116,6 +117,31 @@ def test_an_edit_on_each_side_survives(both: Office, org: Org) -> None:
     assert customer == {"website": "https://erp.example", "billing_city": "Ulm"}
     assert both.run("Account").success
     assert both.last()["records_succeeded"] == 0
+
+
+def test_an_edit_in_the_very_second_of_our_write_is_not_taken_for_ours(
+    both: Office, sandbox: Sandbox, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Salesforce's versions count whole seconds: it has the version that our write has left."""
+    (pair,) = both.rows("SELECT external_id, erp_id FROM identity_links WHERE external_entity = 'Account' ORDER BY id LIMIT 1")
+    both.change("UPDATE erp.customer SET website = 'https://erp.example' WHERE id = CAST(:id AS uuid)", id=pair["erp_id"])
+    sandbox.state.whole_seconds = True
+    send, theirs = Api.send, {"Website": "https://theirs.example", "LastModifiedById": "005000000000009AAA"}
+
+    def edited_at_once(self: Api, method: str, path: str, *rest: Any, **named: Any) -> Any:
+        answer = send(self, method, path, *rest, **named)
+        if path == "composite":
+            sandbox.state.update("Account", {pair["external_id"]: theirs})
+            sandbox.state.records["Account"][pair["external_id"]] |= theirs
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Api, "send", edited_at_once)
+        assert both.run("Account").success
+    assert both.run("Account").success
+    (customer,) = both.rows("SELECT website FROM erp.customer WHERE id = CAST(:id AS uuid)", id=pair["erp_id"])
+    (account,) = org.find(f"SELECT Website FROM Account WHERE Id = '{pair['external_id']}'")
+    assert customer["website"] == account["Website"] == "https://theirs.example"
 
 
 def test_kill_9_between_a_write_and_its_answer_makes_nothing_twice(both: Office, sandbox: Sandbox, org: Org) -> None:

@@ -49,6 +49,7 @@ class Org:
     api_limit, api_used   calls a day, and those made so far (Sforce-Limit-Info)
     bulk_queue            looks at a bulk job after which it begins
     session_seconds       how long an access token lives
+    whole_seconds         instants of writes have no more, as the real one's: two of a second look alike
     earliest_deleted      `earliestDateAvailable` of the deleted-records resource
     """
 
@@ -72,6 +73,7 @@ class Org:
         self.api_used = 0
         self.bulk_queue = 0
         self.session_seconds = 7200
+        self.whole_seconds = False
         self.hidden = hidden
         self.refusing = refusing
         self.locks = Locks()
@@ -110,8 +112,11 @@ class Org:
     # Records
 
     def tick(self) -> str:
-        """The instant of a write: real time, and later than each write before it."""
+        """The instant of a write: real time, and later than each write before it, unless they are counted in whole seconds."""
         with self.lock:
+            if self.whole_seconds:
+                self._last = max(self.now(), self._last).replace(microsecond=0)
+                return instant_text(self._last)
             self._last = max(self.now(), self._last + timedelta(milliseconds=1))
             self._last = self._last.replace(microsecond=self._last.microsecond // 1000 * 1000)
             return instant_text(self._last)
