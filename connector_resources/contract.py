@@ -312,7 +312,7 @@ class Connector(ABC):
         page. Raises ConfigurationError naming a field that is not there."""
 
     def find(self, entity: Entity, fields: Sequence[str], where: Condition) -> Iterator[Page]:
-        """The records for which the condition holds, as exactly as the system can tell (it may fold case)."""
+        """The records whose text field holds one of these values, compared without case and outer blanks."""
         raise ConfigurationError(f"{self.type} cannot look up {len(fields)} fields of {entity.name} by {where.field}.")
 
     def write(self, entity: Entity, changes: Changes) -> "pd.DataFrame":

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from integration_pipelines.canonical import array, frame, rows_from_json, rows_json
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
-_ERP = "erp:"  # no field's name has a colon
+ERP = "erp:"  # no field's name has a colon
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Base:
     @classmethod
     def opened(cls, contents: Sequence[bytes | None] | pa.Array, names: Sequence[str], index: "pd.Index[Any]") -> "Base":
         """Inverse of `json`. None knows nothing."""
-        texts, there = rows_from_json(contents, [*names, *(_ERP + name for name in names)], index)
+        texts, there = rows_from_json(contents, [*names, *(ERP + name for name in names)], index)
         known, respelled = there[:, : len(names)], there[:, len(names) :]
-        external, erp = texts[list(names)], texts[[_ERP + name for name in names]].set_axis(list(names), axis=1)
+        external, erp = texts[list(names)], texts[[ERP + name for name in names]].set_axis(list(names), axis=1)
         return cls(external, chosen(respelled, erp, external), known)
 
     def json(self) -> pa.Array:
         """Each row as a JSON object: the external texts under their names, the ERP's where it is another one."""
-        both = pd.concat([self.external, self.erp.add_prefix(_ERP)], axis=1)
+        both = pd.concat([self.external, self.erp.add_prefix(ERP)], axis=1)
         return rows_json(both, np.hstack([self.known, self.known & differs(self.external, self.erp)]))
 
     def take(self, mask: Bools) -> "Base":

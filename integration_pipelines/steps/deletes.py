@@ -143,7 +143,9 @@ def _removed(run: Run, batch: Batch, pairs: pd.DataFrame, erp: ErpSide, base: Ba
     return replace(batch, records=records, plan=planned, written=marks)
 
 
-def _settled(run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: bool, prints: pd.DataFrame | None = None) -> Batch:
+def _settled(
+    run: Run, batch: Batch, pairs: pd.DataFrame, *, settle: "bool | Bools", prints: pd.DataFrame | None = None
+) -> Batch:
     """Nothing to write; `settle`: the link is marked deleted. With `prints` it was the ERP that deleted, and that stands: the
     link keeps which external values it has seen, so that only new ones ask again."""
     planned = plan_frame(
@@ -188,4 +190,6 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
     pairs, again = pairs[~parked], again[~parked]
     back = created(run, batch.take(again), pairs[again], prints, relink=True)
     rest = batch.take(~again).alone()
-    return concat([back, _settled(run, rest, pairs[~again], settle=True, prints=prints)])
+    # Where the ERP's deletions travel, this one is not settled before it has: the record over there still stands.
+    ended = bools(pc.equal(array(pairs["state"]), "deleted"))[~again] | (run.outward is None)
+    return concat([back, _settled(run, rest, pairs[~again], settle=ended, prints=prints)])

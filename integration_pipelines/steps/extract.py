@@ -8,15 +8,16 @@ the ERP: what its change log has had since the position where the last run ended
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Page, Window
 from connector_resources.erp_changes import changed_since
-from integration_pipelines.canonical import array
+from integration_pipelines.canonical import TEXT, array
 from integration_pipelines.model import Batch, Side, concat
 from integration_pipelines.steps import sides
 from integration_pipelines.steps.run import Run
-from integration_pipelines.store import history, inbox, rejects
+from integration_pipelines.store import history, inbox, links, rejects
 from integration_pipelines.store.syncs import option
 
 
@@ -57,32 +58,48 @@ def _external(run: Run) -> Iterator[Batch]:
 
 
 def _erp(run: Run) -> Iterator[Batch]:
-    """Records of the ERP, then the tombstones of those that were deleted there. A new mapping version reads them all, and
-    learns of deletions from the change log nevertheless."""
+    """Records of the ERP, then the tombstones of those that were deleted there. Where all are read, because it is the first
+    time or by a new mapping version, linked ones that do not come are gone as well."""
     with run.database.tenant(run.tenant) as scope:
         whole = history.position(scope, run.config, Side.ERP) is None
         position = history.position(scope, run.config, Side.ERP, any_mapping=True)
         again = set(rejects.to_read_again(scope, run.config, Side.ERP))
     changed = changed_since(run.erp, run.target, position)
-    gone = set(changed.deleted)
+    whole = whole or changed.ids is None
+    gone, failed = set(changed.deleted), set(again)
+    seen: list[pa.Array] = []
 
     def pages() -> Iterator[Page]:
-        if whole or changed.ids is None:
-            found = run.erp.read(run.target, run.asked, Window())
+        if whole:
+            for page in run.erp.read(run.target, run.asked, Window()):
+                seen.append(array(page.records.index))
+                again.difference_update(seen[-1].to_pylist())
+                yield page
+            again.update(_missing(run, seen))
         else:
-            again.update(changed.ids)  # one that is not there is gone, whatever the log says last
-            found = run.erp.read_ids(run.target, run.asked, sorted(again - gone))
-        for page in found:
+            again.update(changed.ids or ())  # one that is not there is gone, whatever the log says last
+        for page in run.erp.read_ids(run.target, run.asked, sorted(again - gone)):
             again.difference_update(array(page.records.index).to_pylist())
             yield page
 
     yield from (sides.erp_batch(run, batch) for batch in gathered(pages(), run.batch_size))
-    buried = sorted(gone | again)
+    with run.database.tenant(run.tenant) as scope:  # nobody but a link, or an error, wants to know
+        linked = array(links.find(scope, run.pair, sorted(gone | again), Side.ERP).index).to_pylist()
+    buried = sorted((gone | again) & {*linked, *failed})
     for start in range(0, len(buried), run.batch_size):
         yield sides.erp_tombstones(run, buried[start : start + run.batch_size])
     if run.attempt is not None:
         with run.database.tenant(run.tenant) as scope:
             history.set_position(scope, run.attempt, changed.position, Side.ERP)
+
+
+def _missing(run: Run, seen: Sequence[pa.Array]) -> list[str]:
+    """ERP ids of standing links that are not among these."""
+    with run.database.tenant(run.tenant) as scope:
+        linked = links.standing(scope, run.pair)
+    there = pc.is_in(linked, value_set=pa.concat_arrays([part.cast(TEXT) for part in seen]) if seen else pa.array([], TEXT))
+    missing: list[str] = linked.filter(pc.invert(there)).to_pylist()
+    return missing
 
 
 def erp_again(run: Run, ids: Sequence[str]) -> Iterator[Batch]:

@@ -43,10 +43,14 @@ def load(run: Run, batches: Iterable[Batch]) -> tuple[Counts, SyncStatus]:
     batches that are committed."""
     if run.erp.place.apart:
         run.counts.succeeded += recover(run)
-    if run.outward is not None:
-        run.counts.succeeded += send.recover(run)
+    recovered: list[Batch] = []
+    if run.outward is not None and (ids := send.recover(run)):
+        run.counts.succeeded += len(ids)
+        recovered = send.afresh(run, ids)  # the plan was made before anybody knew that they have a partner
     with run.database.tenant(run.tenant) as scope:
         overtaken = history.overtaken(scope, run.opened)
+    for batch in recovered:
+        _load_batch(run, batch, -1, overtaken=overtaken)
     _load_all(run, batches, overtaken=overtaken)
     with run.database.tenant(run.tenant) as scope:
         rejects.clear_failures(scope, run.config)

@@ -11,10 +11,10 @@ The external side is read outside of transactions, for it may take its time.
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import aligned, array, canonical, extension
+from integration_pipelines.canonical import aligned, array, canonical
 from integration_pipelines.model import Batch, Side, bools, concat
 from integration_pipelines.steps import outward_deletes, outward_meeting, outward_pairs, sides
 from integration_pipelines.steps.base import Bools
@@ -61,6 +61,16 @@ def _inactive(run: Run, batch: Batch) -> Bools:
 
 
 def _later(run: Run, batch: Batch) -> Batch:
-    waiting = sides.skipped(run, batch)
-    assert waiting.plan is not None  # noqa: S101 - `skipped` has made it
-    return replace(waiting, plan=waiting.plan.assign(later=extension(pa.array(np.ones(len(batch), dtype=bool)))))
+    """Records that load resolves again. Their plan as of now is for people and for the brake; what waits for a person now may
+    not when its pair has been written."""
+    if not len(batch):
+        return sides.skipped(run, batch)
+    planned = plan(run, batch).alone()
+    waiting = sides.skipped(run, batch.take(~np.asarray(batch.records.index.isin(planned.records.index), dtype=bool)))
+    parts = [part for part in (planned, waiting) if len(part)]
+    return concat([replace(part, plan=_plan(part).assign(later=True).astype({"later": "bool[pyarrow]"})) for part in parts])
+
+
+def _plan(batch: Batch) -> pd.DataFrame:
+    assert batch.plan is not None  # noqa: S101 - it was just made
+    return batch.plan

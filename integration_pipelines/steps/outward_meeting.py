@@ -22,6 +22,9 @@ from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.transforms import as_text
 from integration_pipelines.store import ledger, links
 
+_TIDIED = ("trim", "empty_to_null")
+_FOLDED = ("trim", "upper", "lower")  # `Connector.find` compares without case and outer blanks
+
 
 def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     """Plan of records that have no link yet."""
@@ -132,13 +135,17 @@ def _table(run: Run, pages: Iterable[Page]) -> pa.Table:
 
 
 def _looked_up(run: Run, batch: Batch) -> tuple[str, list[str]] | None:
-    """The external text field that holds a part of the match key, and the texts to look for in it."""
+    """The external text field that holds a part of the match key, and the texts to look for in it. Only where that text is
+    what the field holds: where rules make another one of it, records that fit would not be found."""
+    if any(step.transform.name not in _FOLDED for step in run.mapping.definition.normalise):
+        return None
     for rule in run.mapping.rules:
-        source = rule.rule.source
+        source, chain = rule.rule.source, rule.rule.chain
         field = run.source.field(source) if source is not None else None
-        if rule.rule.match and source is not None and field is not None and field.type is FieldType.STRING:
+        plain = all(step.transform.name in _TIDIED for step in chain) and rule.rule.when is None and rule.rule.default is None
+        if rule.rule.match and plain and source is not None and field is not None and field.type is FieldType.STRING:
             out = batch.outgoing
             named = out is not None and source in out.columns
             values = as_text(array(out[source] if named and out is not None else batch.records[rule.rule.target]))
-            return source, values.drop_null().to_pylist()
+            return source, pc.utf8_trim_whitespace(values.drop_null()).to_pylist()
     return None

@@ -86,7 +86,7 @@ class OutwardSettlement:
         subjects = [ledger.subject(run.target.name, erp_id) for erp_id in array(rows["erp_id"]).to_pylist()]
         keys = ledger.keys_for(scope, subjects)
         places = run.pair.base_places(scope.vault, array(rows["external_id"]).to_pylist())
-        base = ledger.seal(scope, keys, subjects, array(rows["base"]).to_pylist(), places)
+        base = ledger.seal(scope, keys, subjects, sides.with_others(run, scope, rows).to_pylist(), places)
         links.save(scope, run.pair, rows.assign(base=extension(pa.array(base, pa.binary()))), run.opened.field_mapping_id)
         changed = bools(pc.not_equal(array(rows["action"]), Change.SKIP))
         if changed.any():

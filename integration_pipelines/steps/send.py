@@ -80,7 +80,9 @@ def load_round(run: Run, batch: Batch) -> Batch:
         rejects.settle(scope, run.config, run.opened, sorted(seen), failures, Side.ERP)
         actions = done.rows["action"]
         numbers = {str(name): int(number) for name, number in actions.value_counts().items()}
-        found = Counts(len(actions), len(failures), int(skips.sum()), numbers)
+        found = Counts(len(actions), actions=numbers)
+        if written.problem is None:  # else the next try counts what was left, and with it what was not written
+            found = Counts(len(actions), len(failures), int(skips.sum()), numbers)
         history.count(scope, run.opened, succeeded=found.succeeded, failed=found.failed, skipped=found.skipped)
     run.counts.add(found)
     if written.problem is not None:
@@ -98,7 +100,11 @@ def _set_aside(going: Batch, written: Written) -> pd.DataFrame:
 
 def planned_afresh(run: Run, moved: Batch, others: Sequence[str] = ()) -> list[Batch]:
     """These ERP records (and `others`), read again from both sides."""
-    wanted = list(dict.fromkeys([*array(moved.records.index).to_pylist(), *others]))
+    return afresh(run, list(dict.fromkeys([*array(moved.records.index).to_pylist(), *others])))
+
+
+def afresh(run: Run, wanted: Sequence[str]) -> list[Batch]:
+    """The ERP records of these ids as they are now, with their plan."""
     read = list(validate(erp_again(run, wanted), run.target.fields))
     return [outward.plan(run, mapped(run, batch)) for batch in read]
 
@@ -125,13 +131,24 @@ def _still_as_planned(run: Run, scope: Scope, batch: Batch) -> tuple[Batch, list
     seen = bools(pc.equal(array(found["erp_fingerprint"]), prints)) & ~batch.deleted
     buried = bools(pc.equal(array(found["state"]), "deleted")) & batch.deleted
     done = touched & ~same & (seen | buried)
-    moved = (touched & ~done & ~same) | later
+    moved = (touched & ~done & (~same | _claimed(run, scope, plan, touched))) | later
     counted = ledger.written_by(scope, run.opened, ids.filter(pa.array(done)).to_pylist())
     again = np.asarray(batch.records.index.isin(list(counted)), dtype=bool)
     action = pc.if_else(pa.array(done), Change.SKIP.value, array(plan["action"]))
     settle_now = pc.and_(array(plan["settle"]), pa.array(~done))
     planned = plan.assign(action=extension(action), settle=extension(settle_now))
     return replace(batch, plan=planned).take(~moved & ~again), ids.filter(pa.array(moved)).to_pylist()
+
+
+def _claimed(run: Run, scope: Scope, plan: pd.DataFrame, touched: Bools) -> Bools:
+    """Records without a link whose match key, or whose external record, another one has got since: one of an earlier batch."""
+    new = touched & bools(pc.is_null(array(plan["link_id"])))
+    digests, theirs = array(plan["match_digest"]), array(plan["external_id"])
+    keys = digests.filter(pa.array(new)).drop_null().to_pylist()
+    ids = theirs.filter(pa.array(new)).drop_null().to_pylist()
+    held = pa.array(list(links.claimed(scope, run.pair, keys)) if keys else [], pa.binary())
+    linked = array(links.find(scope, run.pair, ids).index) if ids else pa.array([], TEXT)
+    return new & (bools(pc.is_in(digests, value_set=held)) | bools(pc.is_in(theirs, value_set=linked)))
 
 
 def _without_doubt(run: Run, scope: Scope, batch: Batch) -> Batch:
@@ -254,22 +271,25 @@ def _park(run: Run, scope: Scope, failures: pd.DataFrame) -> None:
         links.park(scope, run.pair, dict.fromkeys(array(held["external_id"]).cast(TEXT).to_pylist()))
 
 
-def recover(run: Run) -> int:
-    """Settle the intents that a run announced and did not live to settle; returns how many records that were. A creation that
-    seems not to have arrived is sent again under its own key: some systems recognise it by that alone. Raises
-    SystemUnavailable where such a one is still under way over there."""
+def recover(run: Run) -> list[str]:
+    """Settle the intents that a run announced and did not live to settle; returns the ERP records that they were about. A
+    creation that seems not to have arrived is sent again under its own key (some systems recognise it by that alone), if it
+    would still be made. Raises SystemUnavailable where such a one is still under way over there."""
     with run.database.tenant(run.tenant) as scope:
         waiting = ledger.unsettled(scope, run.pair, Side.EXTERNAL)
     if not waiting:
-        return 0
+        return []
     announced, changes = outward_settle.remembered(run, waiting)
     outcomes = run.external.probe(run.source, changes)
+    erp_ids = array(announced.rows["erp_id"])
     creates = bools(pc.equal(array(announced.rows["action"]), Change.CREATE))
     again = _are(outcomes, Outcome.ABSENT) & creates
+    again &= bools(pc.is_in(erp_ids, value_set=_still_made(run, erp_ids.filter(pa.array(again)).to_pylist())))
     busy = np.zeros(len(outcomes), dtype=bool)
     if again.any():
         outcomes = _probed(run, changes, _put(outcomes, run.external.write(run.source, _only(changes, again))))
         busy = _busy(changes, outcomes, again)
+    outcomes.loc[_held_by_others(run, outcomes, erp_ids), "outcome"] = Outcome.MOVED
     arrived, unknown = _are(outcomes, Outcome.DONE), _are(outcomes, Outcome.UNKNOWN) & creates
     young = np.array([run.now() - told["announced"] < UNDER_WAY for told in waiting.values()], dtype=bool)
     waits, unknown = busy & young, unknown | (busy & ~young)
@@ -283,4 +303,26 @@ def recover(run: Run) -> int:
             ledger.settle_intents(scope, intents.filter(pa.array(mask)).to_pylist(), state)
     if waits.any():
         raise _half(run)
-    return len(done)
+    return erp_ids.filter(pa.array(arrived)).to_pylist()  # type: ignore[no-any-return] # Arrow has no types
+
+
+def _still_made(run: Run, erp_ids: Sequence[str]) -> pa.Array:
+    """Those of these ERP records that would still become new ones over there: they are alive, and nobody fits them now."""
+    planned = afresh(run, erp_ids) if erp_ids else []
+    made = [id_ for batch in planned for id_ in _created_in(batch)]
+    return pa.array(made, TEXT)
+
+
+def _created_in(batch: Batch) -> list[str]:
+    creates = pc.equal(array(_plan(batch)["action"]), Change.CREATE)
+    ids: list[str] = array(batch.records.index).filter(creates).to_pylist()
+    return ids
+
+
+def _held_by_others(run: Run, outcomes: pd.DataFrame, erp_ids: pa.Array) -> Bools:
+    """Records over there that are linked with another ERP record by now: that one's plan tells what becomes of them."""
+    theirs = pa.array([id_ if isinstance(id_, str) else None for id_ in outcomes["id"]], TEXT)
+    with run.database.tenant(run.tenant) as scope:
+        held = links.find(scope, run.pair, theirs.drop_null().unique().to_pylist())
+    owner = array(held["erp_id"]).take(pc.index_in(theirs, value_set=array(held.index)))
+    return bools(pc.not_equal(owner, erp_ids))

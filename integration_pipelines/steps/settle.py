@@ -105,8 +105,9 @@ class Settlement:
         return self.rows.assign(**{name: extension(values) for name, values in columns.items()})
 
     def _unsent(self, run: Run) -> Bools:
-        """Records of which the ERP holds something that is due outward: they are not to be taken for seen."""
-        fields = sendable(run)
+        """Records of which the ERP holds something that is due outward: they are not to be taken for seen. An inbound run does
+        not know what another sync of the pair sends, so anything may be due."""
+        fields = sendable(run) if run.outward else np.ones(len(run.fields), dtype=bool)
         creates = bools(pc.equal(array(self.rows["action"]), Change.CREATE))
         out = np.zeros(len(self), dtype=bool)
         if fields.any() and not creates.all():
@@ -197,7 +198,8 @@ def settle(run: Run, scope: Scope, settlement: Settlement) -> None:
     subjects = [ledger.subject(run.target.name, erp_id) for erp_id in array(rows["erp_id"]).to_pylist()]
     keys = ledger.keys_for(scope, subjects)
     places = run.pair.base_places(scope.vault, array(rows["external_id"]).to_pylist())
-    base = ledger.seal(scope, keys, subjects, pc.fill_null(array(rows["base"]), b"{}").to_pylist(), places)
+    known = pc.fill_null(sides.with_others(run, scope, rows), b"{}")
+    base = ledger.seal(scope, keys, subjects, known.to_pylist(), places)
     linked = rows.assign(base=extension(pa.array(base, pa.binary())), external_fingerprint=rows["fingerprint"])
     links.save(scope, run.pair, linked, run.opened.field_mapping_id)
     changes = rows[settlement.changed]

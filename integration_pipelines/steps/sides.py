@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,14 +12,15 @@ import pyarrow.compute as pc
 from connector_resources.erp import Erp
 from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index
-from integration_pipelines.model import Batch, Side, absence_frame, marks_frame, plan_frame
-from integration_pipelines.steps.base import Base, Bools, differs
+from integration_pipelines.model import Batch, Change, Side, absence_frame, bools, marks_frame, plan_frame
+from integration_pipelines.steps.base import ERP, Base, Bools, differs
 from integration_pipelines.steps.lines import arranged
 from integration_pipelines.steps.merge import Instants
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.ledger import open_sealed
 from integration_pipelines.store.links import bases
+from integration_pipelines.store.syncs import shares_pair
 
 PAIRS = {
     "erp_id": pa.string(),
@@ -102,6 +104,25 @@ def known_base(run: Run, scope: Scope, pairs: pd.DataFrame, external_ids: Sequen
     kept = bases(scope, [link for link in links if link is not None])
     sealed = [kept.get(link) for link in links]
     return Base.opened(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
+
+
+def with_others(run: Run, scope: Scope, rows: pd.DataFrame) -> pa.Array:
+    """The column `base` of these rows (JSON), with what their links knew of fields that this run has not: another sync of the
+    pair, with another mapping, will ask for them."""
+    base, links = array(rows["base"]), array(rows["link_id"])
+    stands = bools(pc.and_(pc.is_valid(links), pc.not_equal(array(rows["action"]), Change.CREATE)))
+    if not stands.any() or not shares_pair(scope, run.config):
+        return base
+    known = rows[stands]
+    places = run.pair.base_places(scope.vault, array(known["external_id"]).to_pylist())
+    kept = bases(scope, links.filter(pa.array(stands)).to_pylist())
+    before = open_sealed(scope, [kept.get(link) for link in array(known["link_id"]).to_pylist()], places)
+    own = {name for field in run.fields for name in (field.name, ERP + field.name)}
+    merged = []
+    for now, was in zip(array(known["base"]).to_pylist(), before, strict=True):
+        others = {name: value for name, value in orjson.loads(was or b"{}").items() if name not in own}
+        merged.append(orjson.dumps({**others, **orjson.loads(now or b"{}")}))
+    return pc.replace_with_mask(base, pa.array(stands), pa.array(merged, pa.binary()))
 
 
 def said(batch: Batch) -> Bools:

@@ -115,6 +115,13 @@ def parents(
     return {row[_KEYS[side]]: row["erp_id" if side is Side.EXTERNAL else "external_id"] for row in rows}
 
 
+def standing(scope: Scope, pair: Pair) -> pa.Array:
+    """ERP ids of all pairs that have not ended with a deletion."""
+    statement = f"SELECT erp_id FROM identity_links WHERE {_PAIR} AND state <> 'deleted'"
+    found: pa.Array = scope.table(statement, {"erp_id": pa.string()}, **pair.values()).column(0).combine_chunks()
+    return found
+
+
 def known(scope: Scope, pair: Pair) -> int:
     """How many pairs are active: what the brake measures against."""
     return int(

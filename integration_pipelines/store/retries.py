@@ -27,15 +27,19 @@ class AfterFailure(StrEnum):
 
 
 def plan(scope: Scope, history_id: int, now: datetime, after: AfterFailure) -> None:
-    """Three retries, each after four times the delay of the one before, give or take a fifth. When nothing more is tried, or
-    the sync has failed four times in a row whoever started it, the administrators are told."""
+    """Three retries, each after four times the delay of the one before, give or take a fifth; an attempt that was postponed is
+    none. When nothing more is tried, or the sync has failed four times in a row whoever started it, the administrators are
+    told."""
     if after is AfterFailure.NOTHING:
         return
     row = scope.rows(
-        """UPDATE sync_history h SET retry_at = CASE WHEN :retry AND h.attempt_number <= :most THEN
-                  CAST(:now AS timestamptz) + make_interval(secs => power(4, h.attempt_number - 1) * (0.8 + 0.4 * random())
+        """UPDATE sync_history h SET retry_at = CASE WHEN :retry AND failed.times <= :most THEN
+                  CAST(:now AS timestamptz) + make_interval(secs => power(4, failed.times - 1) * (0.8 + 0.4 * random())
                   * COALESCE((s.transformation_rules->>'retry_delay_seconds')::float, :delay)) END
-           FROM sync_configurations s WHERE h.id = :id AND s.id = h.sync_configuration_id
+           FROM sync_configurations s, (SELECT count(*) AS times FROM sync_history me JOIN sync_history f
+                   ON COALESCE(f.first_history_id, f.id) = COALESCE(me.first_history_id, me.id)
+                   WHERE me.id = :id AND f.sync_status = 'failed') failed
+           WHERE h.id = :id AND s.id = h.sync_configuration_id
            RETURNING h.retry_at, (SELECT count(*) FROM sync_history f WHERE f.sync_configuration_id = h.sync_configuration_id
                AND f.sync_status = 'failed' AND f.id > COALESCE((SELECT max(id) FROM sync_history g
                    WHERE g.sync_configuration_id = h.sync_configuration_id AND g.sync_status IN ('completed', 'partial')), 0)

@@ -69,6 +69,17 @@ class Staging:
                 opened = scope.vault.open(content, *_place(run_id, step, attempt, position))
             yield opened
 
+    def waits(self, run_id: UUID) -> bool:
+        """Whether this run, or one that re-executed it, is to be tried again."""
+        with self.database.tenant(self.tenant) as scope:
+            found = scope.run(
+                """SELECT EXISTS (SELECT FROM sync_history h JOIN sync_history o
+                       ON COALESCE(o.first_history_id, o.id) = COALESCE(h.first_history_id, h.id)
+                       WHERE h.run_id = :r AND o.retry_at IS NOT NULL)""",
+                r=run_id,
+            ).scalar_one()
+        return bool(found)
+
     def drop(self, run_id: UUID) -> None:
         """Everything of this run and of the runs that it re-executed."""
         with self.database.tenant(self.tenant) as scope:
@@ -92,9 +103,12 @@ def _place(run_id: UUID, step: str, attempt: int, position: int) -> tuple[str, .
 
 
 def sweep(database: Database, before: datetime) -> int:
-    """Drop what runs that nobody re-executed have left. Returns how many runs."""
+    """Drop what runs that nobody re-executed have left; one that is to be tried again keeps it, however long it waits. Returns
+    how many runs."""
     with database.directory() as connection:
         old = connection.execute(sa.text("SELECT run, tenant FROM old_staging(:b)"), {"b": before}).all()
-    for row in old:
-        Staging(database, row.tenant).drop(row.run)
-    return len(old)
+    left = [Staging(database, row.tenant) for row in old]
+    gone = [(staging, row.run) for staging, row in zip(left, old, strict=True) if not staging.waits(row.run)]
+    for staging, run in gone:
+        staging.drop(run)
+    return len(gone)

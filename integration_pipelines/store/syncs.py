@@ -141,6 +141,19 @@ def create(
     return get(scope, int(number))
 
 
+def shares_pair(scope: Scope, config: SyncConfig) -> bool:
+    """Whether another sync keeps the same pair of entities in step, with a mapping of its own."""
+    found = scope.run(
+        """SELECT EXISTS (SELECT FROM sync_configurations WHERE deleted_at IS NULL AND id <> :id AND connector_id = :connector
+               AND source_entity = :external AND target_entity = :erp)""",
+        id=config.id,
+        connector=config.connector_id,
+        external=config.external_entity,
+        erp=config.erp_entity,
+    ).scalar_one()
+    return bool(found)
+
+
 def check_schedule(mode: str, cron: str | None, time_zone: str) -> None:
     """Raises ConfigurationError for a cron expression without five fields or a zone that does not exist."""
     if mode == SyncMode.SCHEDULED and not cron:

@@ -14,6 +14,8 @@ from integration_pipelines.settings import Settings
 from integration_pipelines.store import ledger
 from integration_pipelines.store.database import Database
 
+UNMATCHED = CLIENT_MAPPING.replace(", match: true", "")  # so that nobody is found by a match key
+
 
 @pytest.fixture
 def both(database: Database, settings: Settings) -> World:
@@ -152,7 +154,10 @@ def test_a_write_that_never_arrived_is_sent_again_under_its_own_key(out: World) 
     assert len(out.rows("SELECT id FROM write_intents")) == 1
 
 
-def test_what_was_sent_once_keeps_its_key_when_the_system_breaks_down_meanwhile(out: World) -> None:
+def test_what_was_sent_once_keeps_its_key_when_the_system_breaks_down_meanwhile(
+    database: Database, settings: Settings
+) -> None:
+    out = make_world(database, settings, direction="outbound", mapping=UNMATCHED)
     add(out, "A1")
     out.book.keyed = True
     out.book.answer_lost = lambda *_: True
@@ -196,8 +201,9 @@ def test_where_nobody_can_tell_whether_a_record_was_made_it_is_not_made_again(ou
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["asked what became of it", "known by its key alone"])
 def test_a_process_that_dies_between_write_and_settlement_writes_nothing_twice(
-    out: World, monkeypatch: pytest.MonkeyPatch, keyed: bool
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch, keyed: bool
 ) -> None:
+    out = make_world(database, settings, direction="outbound", mapping=UNMATCHED if keyed else CLIENT_MAPPING)
     out.book.keyed = keyed
     for number in ("A1", "A2", "A3"):
         add(out, number)

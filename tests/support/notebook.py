@@ -116,7 +116,8 @@ class Notebook(Connector):
     def find(self, entity: Entity, fields: Sequence[str], where: Condition) -> Iterator[Page]:
         self.reads.append([f"{where.field}={value}" for value in where.values])
         notes = self.notes[entity.name].items()
-        chosen = [(r, note) for r, note in notes if str(note.values.get(where.field)) in where.values and not note.deleted]
+        wanted = {_folded(value) for value in where.values}
+        chosen = [(r, note) for r, note in notes if _folded(note.values.get(where.field)) in wanted and not note.deleted]
         if chosen:
             yield self._page(entity, fields, chosen)
 
@@ -183,6 +184,10 @@ class Notebook(Connector):
             for at, name in enumerate(fields):
                 made.absent[name] = pa.array([row[at] for row in silent]).to_pandas().to_numpy()
         return made
+
+
+def _folded(value: Any) -> str:
+    return str(value).strip().casefold()
 
 
 class NoStore:
