@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 import numpy as np
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -113,6 +114,20 @@ def bools(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
     return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
+def _with_deletions(details: pa.Array, marks: pd.DataFrame) -> pa.Array:
+    """Of tombstones the details tell when and how the record ended: not every system knows the deleted by their ids."""
+    gone = array(marks["deleted"])
+    if not pc.any(gone).as_py():
+        return details
+    told = zip(*(array(marks[name]).to_pylist() for name in ("modified", "merged_into")), strict=True)
+    ends = [{"deleted": {"modified": at and at.isoformat(), "merged_into": into}} for at, into in told]
+    texts = [
+        orjson.dumps(orjson.loads(text) | end).decode() if dead else text
+        for text, end, dead in zip(details.to_pylist(), ends, gone.to_pylist(), strict=True)
+    ]
+    return pa.array(texts, TEXT)
+
+
 @dataclass
 class Batch:
     """Up to some thousand records on their way, with the rejected ones beside them.
@@ -204,7 +219,7 @@ class Batch:
                 "message": column(message),
                 "field": column(field),
                 "rule": column(rule),
-                "details": column(details),
+                "details": _with_deletions(column(details), self.marks[bad]),
                 "data": record_texts(out, None if self.absent is None else self.absent[bad]),
             }
         )

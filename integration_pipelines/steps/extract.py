@@ -8,13 +8,15 @@ the ERP: what its change log has had since the position where the last run ended
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Page, Window
 from connector_resources.erp_changes import changed_since
+from connector_resources.frames import arrow_type, page
 from integration_pipelines.canonical import TEXT, array
-from integration_pipelines.model import Batch, Side, concat
+from integration_pipelines.model import Batch, Side, absence_frame, concat
 from integration_pipelines.steps import sides
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store import history, inbox, links, rejects
@@ -42,19 +44,41 @@ def _external(run: Run) -> Iterator[Batch]:
 
     def pages() -> Iterator[Page]:
         nonlocal latest
-        for page in run.external.read(run.source, fields, window):
-            again.difference_update(array(page.records.index).to_pylist())
-            latest = _latest(page, latest)
-            yield page
-        for page in run.external.read_ids(run.source, fields, sorted(again)):
-            again.difference_update(array(page.records.index).to_pylist())
-            yield page
+        for read in run.external.read(run.source, fields, window):
+            again.difference_update(array(read.records.index).to_pylist())
+            latest = _latest(read, latest)
+            yield read
+        for read in run.external.read_ids(run.source, fields, sorted(again)):
+            again.difference_update(array(read.records.index).to_pylist())
+            yield read
+        if ended := _ended(run, sorted(again)):
+            again.difference_update(array(ended.records.index).to_pylist())
+            yield ended
 
     yield from gathered(pages(), run.batch_size)
     if run.attempt is not None:
         with run.database.tenant(run.tenant) as scope:
             history.set_position(scope, run.attempt, str(min(latest, began).isoformat()) if latest else None)
             rejects.close_gone(scope, run.config, sorted(again))
+
+
+def _ended(run: Run, ids: Sequence[str]) -> Page | None:
+    """The tombstones among these records, which the external side no longer knows, as they were when they were set aside."""
+    with run.database.tenant(run.tenant) as scope:
+        known = rejects.tombstones(scope, run.config, ids) if ids else {}
+    if not known:
+        return None
+    kinds = {name: arrow_type(field) for name in run.mapping.source_fields if (field := run.source.field(name))}
+    found = page(
+        list(known),
+        {name: (kind, pa.nulls(len(known), kind)) for name, kind in kinds.items()},
+        version=[None] * len(known),
+        modified=[one["modified"] and datetime.fromisoformat(one["modified"]) for one in known.values()],
+        deleted=[True] * len(known),
+        merged_into=[one["merged_into"] for one in known.values()],
+    )
+    found.absent = absence_frame({name: np.ones(len(known), dtype=bool) for name in kinds}, found.records.index)
+    return found
 
 
 def _erp(run: Run) -> Iterator[Batch]:
@@ -71,16 +95,16 @@ def _erp(run: Run) -> Iterator[Batch]:
 
     def pages() -> Iterator[Page]:
         if whole:
-            for page in run.erp.read(run.target, run.asked, Window()):
-                seen.append(array(page.records.index))
+            for read in run.erp.read(run.target, run.asked, Window()):
+                seen.append(array(read.records.index))
                 again.difference_update(seen[-1].to_pylist())
-                yield page
+                yield read
             again.update(_missing(run, seen))
         else:
             again.update(changed.ids or ())  # one that is not there is gone, whatever the log says last
-        for page in run.erp.read_ids(run.target, run.asked, sorted(again - gone)):
-            again.difference_update(array(page.records.index).to_pylist())
-            yield page
+        for read in run.erp.read_ids(run.target, run.asked, sorted(again - gone)):
+            again.difference_update(array(read.records.index).to_pylist())
+            yield read
 
     yield from (sides.erp_batch(run, batch) for batch in gathered(pages(), run.batch_size))
     with run.database.tenant(run.tenant) as scope:  # nobody but a link, or an error, wants to know
@@ -105,9 +129,9 @@ def _missing(run: Run, seen: Sequence[pa.Array]) -> list[str]:
 def erp_again(run: Run, ids: Sequence[str]) -> Iterator[Batch]:
     """These ERP records as they are now; a tombstone where one is gone."""
     left = set(ids)
-    for page in run.erp.read_ids(run.target, run.asked, sorted(left)):
-        left.difference_update(array(page.records.index).to_pylist())
-        yield sides.erp_batch(run, Batch.of(page))
+    for read in run.erp.read_ids(run.target, run.asked, sorted(left)):
+        left.difference_update(array(read.records.index).to_pylist())
+        yield sides.erp_batch(run, Batch.of(read))
     if left:
         yield sides.erp_tombstones(run, sorted(left))
 
@@ -116,9 +140,9 @@ def gathered(pages: Iterable[Page], size: int) -> Iterator[Batch]:
     """Pages joined to batches of at least `size` records, but for the last one: each batch costs the same statements,
     however small it is. A record that changed while it was read may stand on two pages of a batch: the later one counts."""
     waiting: list[Batch] = []
-    for page in pages:
-        if len(page.records):
-            waiting.append(Batch.of(page))
+    for one in pages:
+        if len(one.records):
+            waiting.append(Batch.of(one))
         if sum(map(len, waiting)) >= size:
             yield _joined(waiting)
             waiting = []
@@ -131,6 +155,6 @@ def _joined(batches: Sequence[Batch]) -> Batch:
     return one.take(~one.records.index.duplicated(keep="last"))
 
 
-def _latest(page: Page, before: datetime | None) -> datetime | None:
-    found = pc.max(array(page.marks["modified"])).as_py()
-    return max((moment for moment in (found, before) if moment is not None), default=None)
+def _latest(found: Page, before: datetime | None) -> datetime | None:
+    newest = pc.max(array(found.marks["modified"])).as_py()
+    return max((moment for moment in (newest, before) if moment is not None), default=None)

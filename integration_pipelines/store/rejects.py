@@ -110,6 +110,20 @@ def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) 
     )
 
 
+def tombstones(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Those of these external records whose deletion was set aside: id → modified (ISO text) and merged_into, which may be
+    None."""
+    rows = scope.rows(
+        """SELECT DISTINCT ON (e.record_id) e.record_id, e.error_details->'deleted' AS ended
+           FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
+           WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.side = 'external'
+             AND e.record_id = ANY(:ids) AND e.error_details->'deleted' IS NOT NULL ORDER BY e.record_id, e.id DESC""",
+        sync=config.id,
+        ids=list(ids),
+    )
+    return {row["record_id"]: dict(row["ended"]) for row in rows}
+
+
 def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
     """Records that the external system no longer knows at all: nothing is left to be done for them, unless their pair is
     parked. A person still has to decide about that one."""
