@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from own_erp import CATALOGUE, TABLES
+from own_erp import TABLES, installed
 
 from integration_pipelines.settings import Settings
-from integration_pipelines.settings import load as load_settings
 from integration_pipelines.store.database import engine
-from integration_pipelines.store.installation import migrate_all, open_installation
 from integration_pipelines.store.migrate import create_database
 
 
@@ -30,16 +28,4 @@ def erp_url(server: str) -> Iterator[str]:
 @pytest.fixture
 def own(settings: Settings, erp_url: str, tmp_path: Path) -> Settings:
     """Settings of an installation beside that ERP, migrated."""
-    catalogue = tmp_path / "catalogue.yaml"
-    catalogue.write_text(CATALOGUE)
-    made = load_settings(
-        {
-            "INTEGRATION_HOME": str(settings.home),
-            "DATABASE_URL": settings.database_url or "",
-            "ERP_DATABASE_URL": erp_url,
-            "ERP_CATALOGUE": str(catalogue),
-        }
-    )
-    with open_installation(made) as installation:
-        migrate_all(installation)
-    return made
+    return installed(settings, erp_url, tmp_path)

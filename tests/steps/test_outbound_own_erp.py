@@ -1,12 +1,15 @@
 """Outbound syncs of an ERP in a database of its own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from notebook import World, make_world
+from own_erp import CATALOGUE, installed
 
 from integration_pipelines.settings import Settings
-from integration_pipelines.store.database import Database
+from integration_pipelines.store.database import Database, engine
 
 
 @pytest.fixture
@@ -42,3 +45,23 @@ def test_a_record_deleted_there_is_switched_off_or_left_alone(both: World) -> No
     assert both.sync()[0].failed == 0
     assert not both.book.notes["Client"]["C1"].deleted  # a client has no field that says so
     assert both.sync()[0].actions == {}
+
+
+def test_what_other_tenants_do_in_a_shared_erp_is_nobodys_business(
+    database: Database, settings: Settings, erp_url: str, tmp_path: Path
+) -> None:
+    """Its change log is one for all tenants."""
+    with engine(erp_url, role=None, poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql('ALTER TABLE "Verkauf"."Kunden" ADD COLUMN mandant text')
+    shared = installed(settings, erp_url, tmp_path, CATALOGUE.replace("tenant_column: null", "tenant_column: mandant"))
+    acme, bravo = (make_world(database, shared, tenant=name, direction="outbound") for name in ("acme", "bravo"))
+    acme.sync()
+    insert = f"""INSERT INTO "Verkauf"."Kunden" ("Firma", "Kunden-Nr", mandant) SELECT n, n, '{bravo.tenant}'
+                 FROM generate_series(1, 20) AS n"""
+    work(bravo, insert)
+    counts, _ = acme.sync()
+    assert (counts.processed, acme.book.writes) == (0, [])
+    bravo.sync()
+    assert len(bravo.book.writes) == 20
+    for world in (acme, bravo):
+        world.erp.close()

@@ -1,6 +1,6 @@
 """When a failed run is tried again, and when people are told instead."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,10 +10,11 @@ from mailroom import NOON, attempt, fail, fail_for_good, succeed
 from notebook import World, make_world
 
 from integration_pipelines.settings import Settings
-from integration_pipelines.store import alerts, history, retries, syncs
+from integration_pipelines.store import alerts, history, retries, staging, syncs
 from integration_pipelines.store.database import Database
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.retries import AfterFailure
+from integration_pipelines.store.staging import Staging
 
 CLOSED = NOON + timedelta(minutes=1)
 
@@ -48,6 +49,29 @@ def test_three_retries_each_after_four_times_the_delay_give_or_take_a_fifth(worl
         assert all(0.8 * expected <= seconds <= 1.2 * expected for seconds in found)
         assert len(set(found)) > 1
     assert {chain[3] for chain in chains} == {None}
+
+
+def test_an_attempt_that_waited_for_calls_is_no_failure(world: World) -> None:
+    first = attempt(world)
+    for day in range(1, 4):
+        made = first if day == 1 else attempt(world, first.run_id)
+        with world.database.tenant(world.tenant) as scope:
+            history.postpone(scope, made.id, "No calls left.", NOON, NOON + timedelta(days=day))
+    failed = fail(world, first.run_id)
+    assert 48 <= (delay(world, failed) or 0) <= 72
+    assert kinds(world) == []
+
+
+def test_staging_is_kept_for_a_run_that_waits(world: World) -> None:
+    first, staged = attempt(world), Staging(world.database, world.tenant)
+    staged.put(first.run_id, "extract", 0, 0, b"x")
+    world.change("UPDATE staged_batches SET created_at = now() - interval '3 days'")
+    with world.database.tenant(world.tenant) as scope:
+        history.postpone(scope, first.id, "No calls left.", NOON, NOON + timedelta(days=3))
+    assert staging.sweep(world.database, datetime.now(UTC) - timedelta(days=2)) == 0
+    with world.database.tenant(world.tenant) as scope:
+        retries.taken(scope, first.id)
+    assert staging.sweep(world.database, datetime.now(UTC) - timedelta(days=2)) == 1
 
 
 def test_a_sync_may_have_a_first_delay_of_its_own(database: Database, settings: Settings) -> None:

@@ -1,5 +1,10 @@
 """An ERP of somebody's own: other names, numbers as keys, no tenant column."""
 
+from pathlib import Path
+
+from integration_pipelines.settings import Settings, load
+from integration_pipelines.store.installation import migrate_all, open_installation
+
 TABLES = """
 CREATE SCHEMA "Verkauf";
 CREATE TABLE "Verkauf"."Kunden" (
@@ -26,3 +31,20 @@ entities:
       active: {type: boolean, column: aktiv, nullable: false}
       changed: {type: instant, column: geaendert, computed: true}
 """
+
+
+def installed(settings: Settings, erp_url: str, folder: Path, catalogue: str = CATALOGUE) -> Settings:
+    """Settings of an installation beside that ERP, migrated."""
+    described = folder / "catalogue.yaml"
+    described.write_text(catalogue)
+    made = load(
+        {
+            "INTEGRATION_HOME": str(settings.home),
+            "DATABASE_URL": settings.database_url or "",
+            "ERP_DATABASE_URL": erp_url,
+            "ERP_CATALOGUE": str(described),
+        }
+    )
+    with open_installation(made) as installation:
+        migrate_all(installation)
+    return made
