@@ -69,7 +69,7 @@ def erp(world: World) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("strategy", ["last_write_wins", "source_wins", "target_wins"])
 # each example is a tenant of its own in the one database
 @property_settings(
-    max_examples=10,
+    max_examples=7,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],  # each example takes a second or so: no shrinking
 )
