@@ -43,10 +43,15 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     with run.database.tenant(run.tenant) as scope:
         pairs = links.known(scope, run.pair)
     changes = deletions = 0
+    counted: set[int] = set()  # pairs that the external side changes: what then goes out of them does not count again
     for planned in _planned(run, batches):
         if planned.plan is not None:
             action, state, link = (array(planned.plan[name]) for name in ("action", "state", "link_id"))
             writes = pc.and_(pc.not_equal(action, Change.SKIP), pc.is_valid(link))
+            if planned.side is Side.ERP:
+                writes = pc.and_not(writes, pc.is_in(link, value_set=pa.array(list(counted), pa.int64())))
+            elif run.outward is not None:
+                counted.update(link.filter(writes).to_pylist())
             changes += pc.sum(writes).as_py() or 0
             deletions += pc.sum(pc.and_(writes, pc.equal(state, "deleted"))).as_py() or 0
         yield planned

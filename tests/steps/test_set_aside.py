@@ -70,6 +70,20 @@ def test_edits_that_wait_for_the_other_side_count_for_plan_and_brake(database: D
     assert world.book.writes == []
 
 
+def test_a_pair_that_both_sides_change_counts_once_for_the_brake(database: Database, settings: Settings) -> None:
+    world = make_world(database, settings, direction="bidirectional")
+    for number in range(30):
+        values = {"Name": f"n{number}", "Number": f"{number:03}", "Email": None, "Phone": "1", "Revenue": None}
+        world.book.write_note("Client", f"C{number}", **values)
+    world.sync()
+    world.sync()
+    world.change("UPDATE erp.customer SET phone = '2' WHERE customer_number < '012'")
+    for number in range(12):  # of 30: less than half
+        world.book.write_note("Client", f"C{number}", Email=f"{number}@example.org")
+    counts, _ = world.sync()
+    assert counts.actions == {"update": 24}
+
+
 def test_a_conflict_that_the_other_sides_change_may_settle_is_not_shown_before(database: Database, settings: Settings) -> None:
     world = fill(make_world(database, settings, direction="bidirectional", strategy="manual"))
     world.sync()
