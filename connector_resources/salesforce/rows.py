@@ -30,7 +30,8 @@ def rows(described: Description, changes: Changes) -> list[Row]:
     steps = {name: _texts(changes.steps[name]) for name in ("action", "id", "version", "intent")}
     keys, ties = key_values(described.entity, changes), Ties(described, columns)
     told = zip(_contents(described.entity, changes, columns, keys), ties.of(changes), keys, *steps.values(), strict=True)
-    return [_row(described.entity, at, *one) for at, one in enumerate(told)]
+    named = described.entity.name if ties.named else None  # else nobody refers to a new record by its key
+    return [_row(named, at, *one) for at, one in enumerate(told)]
 
 
 def _contents(
@@ -87,7 +88,7 @@ def locking(described: Description) -> list[str]:
 
 
 def _row(
-    entity: Entity,
+    named: str | None,
     at: int,
     content: tuple[bytes, bool],
     tied: tuple[frozenset[str], frozenset[str]],
@@ -98,7 +99,7 @@ def _row(
     _intent: str | None,
 ) -> Row:
     (sent, nothing), (locks, needs) = content, tied
-    own = id_[:15] if id_ else f"{entity.name} {key.casefold()}" if key else None
+    own = id_[:15] if id_ else f"{named} {key.casefold()}" if key and named else None
     if own:
         locks = locks.union((own,)) if locks else frozenset((own,))
     if action == "delete":
