@@ -23,6 +23,8 @@ _LAUNCH = """mutation ($every: [ExecutionParams!]!) { launchMultipleRuns(executi
     ... on Error { message } } } ... on Error { message } } }"""
 _LOOK = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { runId status startTime endTime tags { key value }
     stepStats { stepKey startTime endTime } } } }"""
+_JOB = """query ($location: String!, $name: String!) { pipelineOrError(params: {repositoryLocationName: $location,
+    repositoryName: "__repository__", pipelineName: $name}) { ... on Pipeline { name } } }"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Dagster:
 
     graphql: GraphQL
     location: str = LOCATION
+
+    def there(self, job: str) -> bool:
+        return bool(self.graphql.ask(_JOB, location=self.location, name=job)["pipelineOrError"].get("name") == job)
 
     def launch(self, jobs: Sequence[str]) -> list[str]:
         """The new runs' ids, in order."""
@@ -144,7 +149,9 @@ class House:
         return Sync(beside.tenant, beside.connector, config.id)
 
     def run(self, sync: Sync, **counts: int) -> Run:
-        """One run, launched and finished. `counts`: what its history row must say, so that nothing is fast by doing less."""
+        """One run, launched when its job is there (`reload` tells how long that takes), and finished. `counts`: what its
+        history row must say, so that nothing is fast by doing less."""
+        until(lambda: self.dagster.there(sync.job), 120, "the definition")
         (run,) = self.dagster.run(sync.job)
         self.check(sync, **counts)
         return run

@@ -9,14 +9,12 @@ from contextlib import ExitStack
 from running import until
 
 from benchmarks import org
-from benchmarks.house import LOCATION, House, Sync, house
+from benchmarks.house import House, Sync, house
 from benchmarks.size import Size
 from benchmarks.table import Reading, Row
 from integration_pipelines.store import syncs, tenants
 
 SELDOM = "0 0 1 1 *"
-_LOOK = """query ($name: String!) { pipelineOrError(params: {repositoryLocationName: "%s", repositoryName: "__repository__",
-    pipelineName: $name}) { ... on Pipeline { name } } }"""
 
 
 def measure(size: Size) -> list[Row]:
@@ -48,7 +46,7 @@ def furnished(lived_in: House, url: str, number: int) -> Sync:
     first = last = lived_in.sync(tenant, url, org.client("many", 1))
     for at in range(1, number):
         last = lived_in.another(first, "account-customer", f"sync {at}", SELDOM if at % 2 else None)
-    until(lambda: there(lived_in, last), 120, "the definitions")
+    until(lambda: lived_in.dagster.there(last.job), 120, "the definitions")
     lived_in.run(first)
     return first
 
@@ -57,14 +55,9 @@ def until_visible(lived_in: House, first: Sync, name: str) -> float:
     """Seconds from the commit of a new sync config to its job; it is removed again."""
     made = lived_in.another(first, "account-customer", name, SELDOM)
     began = time.monotonic()
-    until(lambda: there(lived_in, made), 120, "the new definition")
+    until(lambda: lived_in.dagster.there(made.job), 120, "the new definition")
     taken = time.monotonic() - began
     with lived_in.database.tenant(first.tenant) as scope:
         syncs.remove(scope, made.id, "bench")
-    until(lambda: not there(lived_in, made), 120, "the removal")
+    until(lambda: not lived_in.dagster.there(made.job), 120, "the removal")
     return taken
-
-
-def there(lived_in: House, sync: Sync) -> bool:
-    found = lived_in.dagster.graphql.ask(_LOOK % LOCATION, name=sync.job)["pipelineOrError"]
-    return bool(found.get("name") == sync.job)
