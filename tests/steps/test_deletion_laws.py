@@ -1,4 +1,4 @@
-"""Whatever is made, edited and deleted where: both sides end with the same records, none twice, unless a person must decide."""
+"""Whatever is made, edited and deleted where: both sides end alike, nothing is there twice, unless a person must decide."""
 
 from collections.abc import Iterator
 from typing import Any

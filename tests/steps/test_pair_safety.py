@@ -1,6 +1,5 @@
 """Pairs that two syncs share, or whose sync changes: no edit is lost, no record is doubled, and what ended stays ended."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,16 +52,19 @@ def links(world: World) -> dict[str, str]:
     return {row["external_id"]: row["state"] for row in world.rows("SELECT external_id, state FROM identity_links")}
 
 
-def die(*_: Any) -> Any:
-    raise KeyboardInterrupt
+def interrupted(world: World, *, after: bool = False) -> None:
+    """A run whose process dies at its first write, or when that has arrived."""
+    write = world.book.write
 
+    def die(*given: Any) -> Any:
+        if after:
+            write(*given)
+        raise KeyboardInterrupt
 
-def interrupted(world: World, write: Callable[..., Any] = die) -> None:
-    """A run whose process dies at its first write."""
-    real, world.book.write = world.book.write, write  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        world.sync()
-    world.book.write = real  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(world.book, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.sync()
     world.change("UPDATE sync_history SET sync_status = 'failed' WHERE sync_status = 'running'")
 
 
@@ -255,13 +257,7 @@ def test_a_record_that_arrived_for_one_that_is_gone_meanwhile_is_removed(databas
     world = fill(make_world(database, settings, direction="bidirectional", delete_policy="propagate"))
     world.sync()
     add(world, "A1")
-    write = world.book.write
-
-    def then_die(*given: Any) -> Any:
-        write(*given)
-        raise KeyboardInterrupt
-
-    interrupted(world, then_die)
+    interrupted(world, after=True)
     world.change("DELETE FROM erp.customer WHERE customer_number = 'A1'")
     settled(world)
     made = [one for one in world.book.notes["Client"].values() if one.values.get("Number") == "A1"]
@@ -288,13 +284,7 @@ def test_what_arrived_and_was_linked_with_another_record_since_does_not_hold_the
 ) -> None:
     world = make_world(database, settings, direction="outbound")
     add(world, "A1")
-    write = world.book.write
-
-    def then_die(*given: Any) -> Any:
-        write(*given)
-        raise KeyboardInterrupt
-
-    interrupted(world, then_die)
+    interrupted(world, after=True)
     world.change("UPDATE erp.customer SET customer_number = 'A9'")
     add(world, "A1")
     world.second_sync(CLIENT_MAPPING, direction="inbound").sync()  # links what arrived with the new one

@@ -11,6 +11,15 @@ from integration_pipelines.steps.load import load
 from integration_pipelines.store.database import Database
 
 
+def known(world: World, count: int) -> None:
+    """So many pairs that are in step."""
+    for number in range(count):
+        values = {"Name": f"n{number}", "Number": f"{number:03}", "Email": None, "Phone": "1", "Revenue": None}
+        world.book.write_note("Client", f"C{number}", **values)
+    world.sync()
+    world.sync()
+
+
 def links(world: World) -> dict[str, str]:
     return {row["external_id"]: row["state"] for row in world.rows("SELECT external_id, state FROM identity_links")}
 
@@ -55,11 +64,7 @@ def test_a_deletion_that_the_erp_refused_is_tried_again(database: Database, sett
 def test_edits_that_wait_for_the_other_side_count_for_plan_and_brake(database: Database, settings: Settings) -> None:
     """A new mapping version reads all of both sides, so that every ERP record is resolved when its pair has been read."""
     world = make_world(database, settings, direction="bidirectional")
-    for number in range(20):
-        values = {"Name": f"n{number}", "Number": f"{number:03}", "Email": None, "Phone": "1", "Revenue": None}
-        world.book.write_note("Client", f"C{number}", **values)
-    world.sync()
-    world.sync()
+    known(world, 20)
     world.change("UPDATE erp.customer SET phone = 'ruined', email = 'same@example.org'")
     for number in range(20):
         world.book.write_note("Client", f"C{number}", Email="same@example.org")  # so that nothing is written in the ERP
@@ -72,11 +77,7 @@ def test_edits_that_wait_for_the_other_side_count_for_plan_and_brake(database: D
 
 def test_a_pair_that_both_sides_change_counts_once_for_the_brake(database: Database, settings: Settings) -> None:
     world = make_world(database, settings, direction="bidirectional")
-    for number in range(30):
-        values = {"Name": f"n{number}", "Number": f"{number:03}", "Email": None, "Phone": "1", "Revenue": None}
-        world.book.write_note("Client", f"C{number}", **values)
-    world.sync()
-    world.sync()
+    known(world, 30)
     world.change("UPDATE erp.customer SET phone = '2' WHERE customer_number < '012'")
     for number in range(12):  # of 30: less than half
         world.book.write_note("Client", f"C{number}", Email=f"{number}@example.org")
