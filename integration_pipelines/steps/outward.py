@@ -49,7 +49,7 @@ def plan(run: Run, batch: Batch, later: set[str] | None = None) -> Batch:
         chosen = bools(pc.is_in(array(rest.records.index), value_set=array(batch.records.index[mask])))
         if chosen.any():
             part = rest.take(chosen).alone()
-            parts.append(planned(run, part, aligned(found, part.records.index)))
+            parts.append(outward_meeting.without_rivals(run, planned(run, part, aligned(found, part.records.index))))
     return concat(parts)
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Condition, FieldType, Page, Window
 from integration_pipelines.canonical import TEXT, array
-from integration_pipelines.model import Batch, bools, concat
+from integration_pipelines.model import Batch, Change, bools, concat
 from integration_pipelines.steps import external_side, meeting, sides
 from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.map import inside
@@ -58,6 +58,27 @@ def met(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     if linked.any():
         parts.append(changed(run, left.take(linked).alone(), met_pairs[linked]))
     return concat(parts)
+
+
+def without_rivals(run: Run, batch: Batch) -> Batch:
+    """Without linked records that would be made anew over there, where one with their match key has been made since."""
+    assert batch.plan is not None  # noqa: S101 - resolve has made it
+    anew = bools(pc.and_(pc.equal(array(batch.plan["action"]), Change.CREATE), pc.is_valid(array(batch.plan["link_id"]))))
+    if not anew.any():
+        return batch
+    again = batch.take(anew).alone()
+    with run.database.tenant(run.tenant) as scope:
+        keys = meeting.match_digests(run, scope, again)
+    there = _candidates(run, again, keys) if keys.null_count < len(keys) else {}
+    rivals = np.zeros(len(batch), dtype=bool)
+    rivals[anew] = [key is not None and key in there for key in keys.to_pylist()]
+    return batch.reject(
+        rivals,
+        error_type="conflict",
+        message="Its record over there was deleted, and another one with its match key is there; decide where it belongs.",
+        field=run.mapping.match[0] if run.mapping.match else "",
+        rule="match",
+    )
 
 
 def _wanted(run: Run, batch: Batch) -> Bools:

@@ -293,3 +293,15 @@ def test_what_arrived_and_was_linked_with_another_record_since_does_not_hold_the
     assert made == {"N1": "A1", "N2": "A9"}
     assert links(world) == {"N1": "active", "N2": "active"}
     assert world.errors() == []
+
+
+def test_a_record_is_not_made_anew_beside_one_that_somebody_has_made(database: Database, settings: Settings) -> None:
+    world = fill(make_world(database, settings, direction="bidirectional", delete_policy="propagate", strategy="target_wins"))
+    settled(world, 2)
+    world.book.remove("Client", "C1")
+    world.change("UPDATE erp.customer SET phone = '99' WHERE customer_number = '001'")  # wins against the deletion
+    world.book.write_note("Client", "HAND", Name="Ada Ltd", Number="001")
+    settled(world)
+    alive = [id_ for id_, one in world.book.notes["Client"].items() if one.values["Number"] == "001" and not one.deleted]
+    assert alive == ["HAND"]
+    assert any("another one with its match key is there" in error["error_message"] for error in world.errors())
