@@ -19,7 +19,6 @@ from integration_pipelines.steps.map import inside
 from integration_pipelines.steps.outgoing import created
 from integration_pipelines.steps.outward_pairs import changed
 from integration_pipelines.steps.run import Run
-from integration_pipelines.steps.transforms import as_text
 from integration_pipelines.store import ledger, links
 
 _TIDIED = ("trim", "empty_to_null")
@@ -156,17 +155,15 @@ def _table(run: Run, pages: Iterable[Page]) -> pa.Table:
 
 
 def _looked_up(run: Run, batch: Batch) -> tuple[str, list[str]] | None:
-    """The external text field that holds a part of the match key, and the texts to look for in it. Only where that text is
-    what the field holds: where rules make another one of it, records that fit would not be found."""
+    """The external text field that holds a part of the match key, and the texts to look for in it. Only where the field holds
+    the ERP's own text: where rules make another one of it, records that fit would not be found."""
     if any(step.transform.name not in _FOLDED for step in run.mapping.definition.normalise):
         return None
-    for rule in run.mapping.rules:
-        source, chain = rule.rule.source, rule.rule.chain
-        field = run.source.field(source) if source is not None else None
-        plain = all(step.transform.name in _TIDIED for step in chain) and rule.rule.when is None and rule.rule.default is None
-        if rule.rule.match and plain and source is not None and field is not None and field.type is FieldType.STRING:
-            out = batch.outgoing
-            named = out is not None and source in out.columns
-            values = as_text(array(out[source] if named and out is not None else batch.records[rule.rule.target]))
-            return source, pc.utf8_trim_whitespace(values.drop_null()).to_pylist()
+    for rule in (one.rule for one in run.mapping.rules if one.rule.match):
+        both_sides = (run.source.field(rule.source or ""), run.target.field(rule.target))
+        texts = all(field is not None and field.type is FieldType.STRING for field in both_sides)
+        tidied = all(step.transform.name in _TIDIED for step in rule.chain)
+        if rule.source and texts and tidied and not (rule.when or rule.default or rule.reference):
+            values = array(batch.records[rule.target]).drop_null()
+            return rule.source, pc.utf8_trim_whitespace(values).to_pylist()
     return None

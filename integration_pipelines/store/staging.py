@@ -107,8 +107,10 @@ def sweep(database: Database, before: datetime) -> int:
     how many runs."""
     with database.directory() as connection:
         old = connection.execute(sa.text("SELECT run, tenant FROM old_staging(:b)"), {"b": before}).all()
-    left = [Staging(database, row.tenant) for row in old]
-    gone = [(staging, row.run) for staging, row in zip(left, old, strict=True) if not staging.waits(row.run)]
-    for staging, run in gone:
-        staging.drop(run)
-    return len(gone)
+    dropped = 0
+    for row in old:
+        staging = Staging(database, row.tenant)
+        if not staging.waits(row.run):
+            staging.drop(row.run)
+            dropped += 1
+    return dropped

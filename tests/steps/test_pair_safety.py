@@ -128,6 +128,19 @@ def test_a_partner_is_found_however_its_key_is_spaced(database: Database, settin
     assert list(world.book.notes["Client"]) == ["X1"]
 
 
+def test_a_partner_is_found_by_what_comes_in_whatever_would_go_out(database: Database, settings: Settings) -> None:
+    rules = (
+        "  - {source: Number, target: customer_number, match: true, direction: inbound}\n"
+        "  - {source: Number, target: customer_number, direction: outbound, transforms: [{truncate: 1}]}\n"
+    )
+    mapping = CLIENT_MAPPING.replace("  - {source: Number, target: customer_number, match: true}\n", rules)
+    world = make_world(database, settings, direction="outbound", mapping=mapping)
+    world.book.write_note("Client", "X1", Name="Ada", Number="12")
+    add(world, "12", name="Ada")
+    world.sync()
+    assert list(world.book.notes["Client"]) == ["X1"]
+
+
 def test_a_plain_key_is_looked_up_whatever_its_case_and_nothing_else_is_read(database: Database, settings: Settings) -> None:
     mapping = CLIENT_MAPPING.replace(
         "target_entity: customer\n", "target_entity: customer\ntransformation_functions:\n  match: [trim, upper]\n"
