@@ -205,15 +205,19 @@ class Erp(Connector):
                 )
         return {name: types[stored.columns[name]] for name in fields}
 
-    def ours(self, stored: CatalogueEntity, *, by_key: bool = True) -> str:
-        """The condition that a row `t` is our tenant's, with the parameter :tenant; empty where the tables have no tenants.
+    def ours(self, stored: CatalogueEntity, *, alias: str = "t", by_key: bool = True) -> str:
+        """The condition that a row is our tenant's, with the parameter :tenant; empty where the tables have no tenants.
 
         Where rows are looked up by their key in our own database, it is put so that no index serves it: a planner without
         fresh statistics would read all rows of the tenant for each of them."""
         if self.place.tenant is None or not stored.tenant_column:
             return ""
-        column = f"t.{quoted(stored.tenant_column)}"
+        column = f"{alias}.{quoted(stored.tenant_column)}"
         return f"{column}::text = :tenant" if by_key and not self.place.apart else f"{column} = :tenant"
+
+    def run(self, connection: sa.Connection, statement: str) -> sa.CursorResult[*tuple[Any, ...]]:
+        """With the value of :tenant, if the statement has it."""
+        return connection.execute(sa.text(statement), self._tenant() if ":tenant" in statement else {})
 
     def _tenant(self) -> dict[str, str]:
         return {} if self.place.tenant is None else {"tenant": self.place.tenant}

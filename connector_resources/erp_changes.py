@@ -23,7 +23,8 @@ class Changed:
 
 
 def changed_since(erp: Erp, entity: Entity, position: str | None) -> Changed:
-    """Each record once, by what happened to it last. A position that lies ahead is of another server (a restored backup)."""
+    """Each record once, by what happened to it last. A position that lies ahead is of another server (a restored backup);
+    and where a table was truncated since, nobody knows what is gone."""
     statement = f"""SELECT record_id, (array_agg(action ORDER BY id DESC))[1] = 'delete' AS gone
         FROM {erp.place.schema}.change_log WHERE entity = :entity AND txid >= :since AND txid < :until
         GROUP BY record_id ORDER BY max(id)"""
@@ -34,5 +35,7 @@ def changed_since(erp: Erp, entity: Entity, position: str | None) -> Changed:
             return Changed(None, (), str(horizon))
         values = {"entity": entity.name, "since": since, "until": horizon}
         rows = connection.execute(sa.text(statement), values).all()
+    if not all(row.record_id for row in rows):
+        return Changed(None, (), str(horizon))
     ids, gone = [row.record_id for row in rows if not row.gone], [row.record_id for row in rows if row.gone]
     return Changed(ids, gone, str(horizon))

@@ -18,6 +18,8 @@ from connector_resources.sql import copy_in, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from connector_resources.erp import Erp
+
 
 def lines_named(stored: CatalogueEntity, name: str) -> Lines | None:
     return next((lines for lines in stored.entity.lines if lines.name == name), None)
@@ -63,12 +65,7 @@ def _text(child: CatalogueEntity, field: Field) -> str:
 
 
 def write_lines(
-    connection: sa.Connection,
-    lines: Lines,
-    child: CatalogueEntity,
-    types: Mapping[str, str],
-    rows: "pd.DataFrame",
-    tenant: str | None,
+    connection: sa.Connection, erp: "Erp", lines: Lines, child: CatalogueEntity, types: Mapping[str, str], rows: "pd.DataFrame"
 ) -> None:
     """Make these parents' lines what `rows` says: columns parent (id) and lines (JSON text). Lines are told apart by their
     key; without a key all of a parent's lines are replaced. `types`: the child's columns, by field."""
@@ -77,25 +74,25 @@ def write_lines(
     record = ", ".join(f"{quoted(name)} text" for name in fields) or '"-" text'
     source = f"pg_temp.erp_lines s CROSS JOIN LATERAL jsonb_to_recordset(s.lines) AS l ({record})"
     table, parent = table_name(child), f"c.{quoted(child.columns[lines.parent])} = s.parent"
+    if ours := erp.ours(child, alias="c"):
+        parent += f" AND {ours}"
     values = {name: f"CAST(l.{quoted(name)} AS {types[name]})" for name in fields}
     key = lines.key if lines.key in fields else None
     same = f"c.{quoted(child.columns[key])} = {values[key]}" if key else "false"
     kept = f"AND NOT EXISTS (SELECT FROM jsonb_to_recordset(s.lines) AS l ({record}) WHERE {same})"
-    connection.exec_driver_sql(f"DELETE FROM {table} c USING pg_temp.erp_lines s WHERE {parent} {kept}")
+    erp.run(connection, f"DELETE FROM {table} c USING pg_temp.erp_lines s WHERE {parent} {kept}")
     changing = [name for name in fields if name != key]
     if key and changing:
         sets = ", ".join(f"{quoted(child.columns[name])} = {values[name]}" for name in changing)
         differ = " OR ".join(f"c.{quoted(child.columns[name])} IS DISTINCT FROM {values[name]}" for name in changing)
-        connection.exec_driver_sql(f"UPDATE {table} c SET {sets} FROM {source} WHERE {parent} AND {same} AND ({differ})")
-    owned = tenant is not None and child.tenant_column is not None
-    names = [*(child.columns[name] for name in (lines.parent, *fields)), *([child.tenant_column or ""] if owned else [])]
+        erp.run(connection, f"UPDATE {table} c SET {sets} FROM {source} WHERE {parent} AND {same} AND ({differ})")
+    owned = [child.tenant_column] if erp.place.tenant is not None and child.tenant_column else []
+    names = [child.columns[name] for name in (lines.parent, *fields)] + owned
     wanted = ["s.parent", *values.values(), *([":tenant"] if owned else [])]
-    connection.execute(
-        sa.text(
-            f"INSERT INTO {table} ({', '.join(map(quoted, names))}) SELECT {', '.join(wanted)} FROM {source} "
-            f"WHERE NOT EXISTS (SELECT FROM {table} c WHERE {parent} AND {same})"
-        ),
-        {"tenant": tenant} if owned else {},
+    erp.run(
+        connection,
+        f"INSERT INTO {table} ({', '.join(map(quoted, names))}) SELECT {', '.join(wanted)} FROM {source} "
+        f"WHERE NOT EXISTS (SELECT FROM {table} c WHERE {parent} AND {same})",
     )
 
 

@@ -8,7 +8,10 @@ still be uncommitted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
+
+import sqlalchemy as sa
 
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import Field, FieldType, Lines
@@ -64,10 +67,25 @@ def applied_intents(schema: str) -> Iterator[str]:
         id uuid PRIMARY KEY, record_id text NOT NULL, version text, applied_at timestamptz NOT NULL DEFAULT now())"""
 
 
-def every_column(entity: CatalogueEntity) -> str:
-    """A statement that fails when the table lacks a column of the catalogue."""
+def fitting(entity: CatalogueEntity) -> Iterator[str]:
+    """Statements that fail when the user's table is not as the catalogue says: a column that it lacks, or a key that does not
+    tell one record from all others, whichever tenant's they are."""
     columns = [*entity.columns.values(), *([entity.tenant_column] if entity.tenant_column else [])]
-    return f"SELECT {', '.join(map(quoted, columns))} FROM {table_name(entity)} WHERE false"
+    table, key = table_name(entity), entity.columns[entity.entity.key]
+    yield f"SELECT {', '.join(map(quoted, columns))} FROM {table} WHERE false"
+    refusal = f"the key {key} of {table} must be NOT NULL and have a unique index of its own"
+    yield f"""DO {
+        _literal(f'''BEGIN
+        IF NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indkey[0] = a.attnum
+                       WHERE a.attrelid = {_literal(table)}::regclass AND a.attname = {_literal(key)} AND a.attnotnull
+                       AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL)
+        THEN RAISE invalid_column_reference USING MESSAGE = {_literal(refusal)}; END IF; END''')
+    }"""
+
+
+def is_partitioned(connection: sa.Connection, entity: CatalogueEntity) -> bool:
+    kind = sa.text("SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:table)")
+    return bool(connection.execute(kind, {"table": table_name(entity)}).scalar())
 
 
 Parents: TypeAlias = Sequence[
@@ -79,61 +97,111 @@ def parents_of(entity: CatalogueEntity, catalogue: Mapping[str, CatalogueEntity]
     return [(one, lines) for one in catalogue.values() for lines in one.entity.lines if lines.entity == entity.entity.name]
 
 
-def log_triggers(entity: CatalogueEntity, schema: str, *, tenants: bool = True, parents: Parents = ()) -> Iterator[str]:
+def log_triggers(
+    entity: CatalogueEntity, schema: str, *, tenants: bool = True, parents: Parents = (), partitioned: bool = False
+) -> Iterator[str]:
     """One trigger a statement, not a row: with transition tables the log costs one INSERT … SELECT. What happens to a line
-    is logged as an update of its document, too.
+    is logged as an update of its document, too. A record whose key changes is another one.
 
     `tenants`: the log has a tenant column. In a database of the user's own it has none, and the function works as whoever made
-    it: the accounts that write there know nothing of our schema."""
-    key = quoted(entity.columns[entity.entity.key])
-    name, function = entity.entity.name, f"{schema}.{quoted('log_' + entity.entity.name)}"
-    tenant = quoted(entity.tenant_column) if tenants and entity.tenant_column else None
-    columns = "tenant_id, " if tenant else ""
-    actor = "coalesce(nullif(current_setting('app.actor', true), ''), session_user)"
-    logged = [f for f in entity.entity.fields if not f.computed and f.name != entity.entity.key]
+    it: the accounts that write there know nothing of our schema. There TRUNCATE is logged, too.
+    `partitioned`: a trigger a row, which each partition gets, also those to come: they may be written to directly."""
+    table, function = table_name(entity), f"{schema}.{quoted('log_' + entity.entity.name)}"
+    yield _log_function(_Log(entity, schema, tenants, parents, partitioned), function)
+    events = {
+        "insert": "REFERENCING NEW TABLE AS new_rows",
+        "update": "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+        "delete": "REFERENCING OLD TABLE AS old_rows",
+    }
+    for event, rows in events.items():
+        each = "FOR EACH ROW" if partitioned else f"{rows} FOR EACH STATEMENT"
+        yield f"DROP TRIGGER IF EXISTS integration_log_{event} ON {table}"
+        yield f"CREATE TRIGGER integration_log_{event} AFTER {event} ON {table} {each} EXECUTE FUNCTION {function}()"
+    if not tenants:
+        yield f"DROP TRIGGER IF EXISTS integration_log_truncate ON {table}"
+        yield f"CREATE TRIGGER integration_log_truncate AFTER TRUNCATE ON {table} EXECUTE FUNCTION {function}()"
 
-    def insert(rows: str, action: str, alias: str, fields: str) -> str:
-        who = f"{alias}.{tenant}, " if tenant else ""
-        return (
-            f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "
-            f"SELECT {who}'{name}', {alias}.{key}::text, '{action}', {fields}, {actor} FROM {rows};"
-        )
 
-    present = "array_remove(ARRAY[" + ", ".join(_named(f, f"n.{_column(entity, f)} IS NOT NULL") for f in logged) + "], NULL)"
-    differing = ", ".join(_named(f, _differ(f, _column(entity, f))) for f in logged)
-    changed = f"array_remove(ARRAY[{differing}], NULL)"
-    updated = f"new_rows n JOIN old_rows o ON o.{key} = n.{key} CROSS JOIN LATERAL (SELECT {changed} AS fields) c"
+@dataclass(frozen=True)
+class _Log:
+    """What the statements of one entity's log function are made of."""
 
-    def documents(rows: str, *aliases: str) -> str:
-        made = ""
-        for parent, lines in parents:
-            column = quoted(entity.columns[lines.parent])
-            ids = " UNION ".join(f"SELECT {f'{a}.{tenant}, ' if tenant else ''}{a}.{column} FROM {rows}" for a in aliases)
-            who = "d.tenant_id, " if tenant else ""
+    entity: CatalogueEntity
+    schema: str
+    tenants: bool
+    parents: Parents
+    partitioned: bool
+
+    @property
+    def tenant(self) -> str | None:
+        return quoted(self.entity.tenant_column) if self.tenants and self.entity.tenant_column else None
+
+    @property
+    def insert(self) -> str:
+        columns = "tenant_id, " if self.tenant else ""
+        return f"INSERT INTO {self.schema}.change_log ({columns}entity, record_id, action, fields, actor) SELECT "
+
+    def records(self, rows: str, aliases: Sequence[str], action: str, fields: str) -> str:
+        def told(column: str) -> str:
+            return f"coalesce({', '.join(f'{a}.{quoted(column)}' for a in aliases)})"
+
+        who = f"{told(self.entity.tenant_column)}, " if self.tenants and self.entity.tenant_column else ""
+        key = told(self.entity.columns[self.entity.entity.key])
+        return f"{self.insert}{who}'{self.entity.entity.name}', {key}::text, {action}, {fields}, {_ACTOR} FROM {rows};"
+
+    def documents(self, rows: str, aliases: Sequence[str]) -> str:
+        """An update of each document that one of these rows is, or was, a line of."""
+        made, columns = "", "tenant_id, " if self.tenant else ""
+        for parent, lines in self.parents:
+            column = quoted(self.entity.columns[lines.parent])
+            ids = " UNION ".join(
+                f"SELECT {f'{a}.{self.tenant}, ' if self.tenant else ''}{a}.{column} FROM {rows}" for a in aliases
+            )
             made += (
-                f"INSERT INTO {schema}.change_log ({columns}entity, record_id, action, fields, actor) "
-                f"SELECT {who}'{parent.entity.name}', d.id::text, 'update', ARRAY['{lines.name}'], {actor} "
-                f"FROM ({ids}) AS d ({columns}id);"
+                f"{self.insert}{'d.tenant_id, ' if self.tenant else ''}'{parent.entity.name}', d.id::text, 'update', "
+                f"ARRAY['{lines.name}'], {_ACTOR} FROM ({ids}) AS d ({columns}id) WHERE d.id IS NOT NULL;"
             )
         return made
 
-    differ = f"{updated} WHERE c.fields <> '{{}}'"
-    rights = "" if tenants else "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
-    yield f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {rights} AS $$ BEGIN
-        IF TG_OP = 'INSERT' THEN {insert("new_rows n", "create", "n", present)} {documents("new_rows n", "n")}
-        ELSIF TG_OP = 'UPDATE' THEN {insert(differ, "update", "n", "c.fields")} {documents(differ, "n", "o")}
-        ELSE {insert("old_rows o", "delete", "o", "'{}'::text[]")} {documents("old_rows o", "o")}
-        END IF; RETURN NULL; END $$"""
-    for event, tables in (
-        ("insert", "NEW TABLE AS new_rows"),
-        ("update", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-        ("delete", "OLD TABLE AS old_rows"),
-    ):
-        yield f"DROP TRIGGER IF EXISTS integration_log_{event} ON {table_name(entity)}"
-        yield (
-            f"CREATE TRIGGER integration_log_{event} AFTER {event} ON {table_name(entity)} "
-            f"REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-        )
+    def truncated(self) -> str:
+        """Nobody can say which records are gone: see erp_changes.changed_since."""
+        names = [self.entity.entity.name, *(parent.entity.name for parent, _ in self.parents)]
+        return "".join(f"{self.insert}'{name}', '', 'truncate', '{{}}'::text[], {_ACTOR};" for name in names)
+
+
+_ACTOR = "coalesce(nullif(current_setting('app.actor', true), ''), session_user)"
+
+
+def _log_function(log: _Log, function: str) -> str:
+    entity = log.entity
+    key = quoted(entity.columns[entity.entity.key])
+    logged = [f for f in entity.entity.fields if not f.computed and f.name != entity.entity.key]
+
+    def fields(condition: str) -> str:
+        named = (f"CASE WHEN {condition.format(column=_column(entity, f))} THEN '{f.name}' END" for f in logged)
+        return f"array_remove(ARRAY[{', '.join(named)}]::text[], NULL)"
+
+    new, old = ("(SELECT NEW.*)", "(SELECT OLD.*)") if log.partitioned else ("new_rows", "old_rows")
+    # Compared by their bytes: not each type knows an equality, and one of an extension's would not be found from here.
+    changed = fields("record_image_ne(ROW(n.{column}), ROW(o.{column}))")
+    both = f"""{new} n FULL JOIN {old} o ON o.{key}::text = n.{key}::text CROSS JOIN LATERAL (SELECT {changed} AS fields) c
+        WHERE c.fields <> '{{}}' OR o.{key} IS NULL OR n.{key} IS NULL"""
+    action = f"CASE WHEN o.{key} IS NULL THEN 'create' WHEN n.{key} IS NULL THEN 'delete' ELSE 'update' END"
+    told = f"CASE WHEN n.{key} IS NULL THEN '{{}}' ELSE c.fields END"
+    cases = {
+        "INSERT": (f"{new} n", "n", "'create'", fields("n.{column} IS NOT NULL")),
+        "UPDATE": (both, "no", action, told),
+        "DELETE": (f"{old} o", "o", "'delete'", "'{}'::text[]"),
+    }
+    body = "\n".join(
+        f"IF TG_OP = '{event}' THEN {log.records(rows, aliases, *what)} {log.documents(rows, aliases)} END IF;"
+        for event, (rows, aliases, *what) in cases.items()
+    )
+    if not log.tenants:
+        body += f"\nIF TG_OP = 'TRUNCATE' THEN {log.truncated()} END IF;"
+    rights = "" if log.tenants else "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+    return f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {rights} AS
+        $$ BEGIN {body} RETURN NULL; END $$"""
 
 
 def _table(entity: CatalogueEntity) -> Iterator[str]:
@@ -207,10 +275,5 @@ def _column(entity: CatalogueEntity, field: Field) -> str:
     return quoted(entity.columns[field.name])
 
 
-def _differ(field: Field, column: str) -> str:
-    as_value = "::jsonb" if field.type is FieldType.JSON else ""  # the type json knows no equality
-    return f"n.{column}{as_value} IS DISTINCT FROM o.{column}{as_value}"
-
-
-def _named(field: Field, condition: str) -> str:
-    return f"CASE WHEN {condition} THEN '{field.name}' END"
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

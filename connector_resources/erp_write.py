@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import Changes, FieldType, Outcome
 from connector_resources.erp_lines import lines_named, version, write_lines
-from connector_resources.erp_schema import SQL_TYPES, table_name
+from connector_resources.erp_schema import SQL_TYPES, is_partitioned, table_name
 from connector_resources.sql import copy_in, quoted
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class _Writing:
         self.outcomes = outcomes
         self.written = changes.written[[name for name in changes.written.columns if not lines_named(stored, str(name))]]
         self.version = version(stored, erp.catalogue)
+        self.partitioned = erp.place.apart and is_partitioned(connection, stored)  # an INSERT there tells no xmin
         self.collided: dict[Any, str] = {}  # record → the unique constraint that refused it
 
     def apply(self, action: str, rows: "pd.Index[Any]") -> None:
@@ -74,7 +75,7 @@ class _Writing:
         try:
             with self.connection.begin_nested():
                 {"create": self.create, "update": self.update, "delete": self.delete}[action](rows)
-                if self.stored.entity.lines and action != "delete":
+                if (self.stored.entity.lines or self.partitioned) and action != "delete":
                     self.lines(rows)
         except DBAPIError as refusal:
             if not _blames_a_record(refusal):
@@ -135,7 +136,7 @@ class _Writing:
             self.done(
                 f"INSERT INTO {self.table} AS t ({', '.join(names)}) OVERRIDING SYSTEM VALUE "
                 f"SELECT {', '.join(values)} FROM pg_temp.erp_write s "
-                f"RETURNING t.{self.column(self.key)}::text, t.xmin::text",
+                f"RETURNING t.{self.column(self.key)}::text, {'NULL::text' if self.partitioned else 't.xmin::text'}",
                 group.index,
             )
 
@@ -159,12 +160,13 @@ class _Writing:
         for lines in self.stored.entity.lines:  # one statement, so that all of it sees the version that was expected
             child = self.erp.catalogue[lines.entity]
             gone += f", {quoted(lines.name)} AS (DELETE FROM {table_name(child)} c USING expected e "
-            gone += f"WHERE c.{quoted(child.columns[lines.parent])} = e.id)"
+            ours = self.erp.ours(child, alias="c")
+            gone += f"WHERE c.{quoted(child.columns[lines.parent])} = e.id{f' AND {ours}' if ours else ''})"
         key = f"t.{self.column(self.key)}"
         expected = f"SELECT {key} AS id FROM {self.table} t, pg_temp.erp_write s WHERE {self.expected}"
         self.done(
             f"WITH expected AS ({expected}){gone} "
-            f"DELETE FROM {self.table} t USING expected e WHERE {key} = e.id RETURNING {key}::text, NULL::text",
+            f"DELETE FROM {self.table} t USING expected e WHERE {key} = e.id{self.ours} RETURNING {key}::text, NULL::text",
             rows,
         )
 
@@ -183,11 +185,11 @@ class _Writing:
             types = self.erp.column_types(self.connection, child, list(child.columns))
             parents = self.outcomes.loc[told.index, "id"]
             frame = told.to_frame("lines").assign(parent=parents).astype("string[pyarrow]")
-            write_lines(self.connection, lines, child, types, frame, self.erp.place.tenant)
+            write_lines(self.connection, self.erp, lines, child, types, frame)
         if len(arrived):
             self.stage(arrived, [])
             told = f"t.{self.column(self.key)}::text, {self.version}"
-            same = f"t.{self.column(self.key)} = s.{quoted(self.key)}"
+            same = f"t.{self.column(self.key)} = s.{quoted(self.key)}{self.ours}"
             answer = f"SELECT {told} FROM {self.table} t, pg_temp.erp_write s WHERE {same}"
             self.done(answer, arrived)
 
@@ -200,11 +202,15 @@ class _Writing:
         return table_name(self.stored)
 
     @property
+    def ours(self) -> str:
+        condition = self.erp.ours(self.stored)
+        return f" AND {condition}" if condition else ""
+
+    @property
     def expected(self) -> str:
         """The record is there, is our tenant's, and nobody has touched it since it was read."""
         same = f"t.{self.column(self.key)} = s.{quoted(self.key)} AND (s.version IS NULL OR {self.version} = s.version)"
-        if ours := self.erp.ours(self.stored):
-            same += f" AND {ours}"
+        same += self.ours
         if not self.erp.place.apart:  # by the key's index: a planner without statistics would read all of a tenant
             same += f" AND t.{self.column(self.key)} = ANY(ARRAY(SELECT {quoted(self.key)} FROM pg_temp.erp_write))"
         return same
@@ -235,8 +241,7 @@ class _Writing:
         copy_in(self.connection, "erp_write", {**columns, self.key: self.types[self.key], "version": "text"}, frame)
 
     def done(self, statement: str, rows: "pd.Index[Any]") -> None:
-        values = {} if self.erp.place.tenant is None else {"tenant": self.erp.place.tenant}
-        found = self.connection.execute(sa.text(statement), values if ":tenant" in statement else {}).all()
+        found = self.erp.run(self.connection, statement).all()
         versions = {row[0]: row[1] for row in found}
         ids = self.outcomes.loc[rows, "id"]
         arrived = ids[ids.isin(list(versions))]

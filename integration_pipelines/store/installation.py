@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from connector_resources.catalogue import CatalogueEntity, load_catalogue
 from connector_resources.erp_schema import (
     applied_intents,
-    every_column,
+    fitting,
+    is_partitioned,
     log_tables,
     log_triggers,
     parents_of,
@@ -97,16 +98,12 @@ def migrate_all(installation: Installation) -> list[str]:
     settings = installation.settings
     applied = migrate(installation.database_url)
     catalogue = load_catalogue(settings.erp_catalogue)
-    if settings.erp_database_url:
-        statements = list(_user_erp(catalogue))
-        url = settings.erp_database_url
-    else:
-        statements = list(reference_schema(catalogue, "integration_app"))
-        url = installation.database_url
+    url = settings.erp_database_url or installation.database_url
     owner = engine(url, role=None, name="integration migrate", poolclass=sa.NullPool)
     with explained(url), owner.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:k)"), {"k": 0x1E6A712})
-        for statement in statements:
+        own = settings.erp_database_url is not None
+        for statement in _user_erp(catalogue, connection) if own else reference_schema(catalogue, "integration_app"):
             try:
                 connection.execute(sa.text(statement))
             except (sa.exc.ProgrammingError, sa.exc.NotSupportedError, sa.exc.IntegrityError) as failure:
@@ -117,12 +114,13 @@ def migrate_all(installation: Installation) -> list[str]:
     return applied
 
 
-def _user_erp(catalogue: Mapping[str, CatalogueEntity]) -> Iterator[str]:
+def _user_erp(catalogue: Mapping[str, CatalogueEntity], connection: sa.Connection) -> Iterator[str]:
     yield from log_tables(APART, tenants=False)
     yield from applied_intents(APART)
     for entity in catalogue.values():
-        yield every_column(entity)  # a trigger that names a column which is not there would stop the user's own writes
-        yield from log_triggers(entity, APART, tenants=False, parents=parents_of(entity, catalogue))
+        yield from fitting(entity)  # a trigger that names a column which is not there would stop the user's own writes
+        parents, partitioned = parents_of(entity, catalogue), is_partitioned(connection, entity)
+        yield from log_triggers(entity, APART, tenants=False, parents=parents, partitioned=partitioned)
 
 
 def prepare_dagster_home(installation: Installation) -> Path:

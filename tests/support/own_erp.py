@@ -1,9 +1,19 @@
 """An ERP of somebody's own: other names, numbers as keys, no tenant column."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+import sqlalchemy as sa
+from erp_tables import given, own_catalogue
+
+from connector_resources.erp import Erp, ErpPlace
 from integration_pipelines.settings import Settings, load
-from integration_pipelines.store.installation import migrate_all, open_installation
+from integration_pipelines.store.database import Database, engine
+from integration_pipelines.store.installation import APART, migrate_all, open_installation
 
 TABLES = """
 CREATE SCHEMA "Verkauf";
@@ -48,3 +58,37 @@ def installed(settings: Settings, erp_url: str, folder: Path, catalogue: str = C
     with open_installation(made) as installation:
         migrate_all(installation)
     return made
+
+
+@dataclass
+class Own:
+    url: str
+    engine: sa.Engine
+    erp: Erp
+
+    def sql(self, statement: str) -> list[Any]:
+        with self.engine.begin() as connection:
+            found = connection.execute(sa.text(statement))
+            return list(found) if found.returns_rows else []
+
+
+def opened(url: str, home: Path, text: str, tenant: UUID | None = None) -> Own:
+    """The user's database as the product opens it, migrated."""
+    catalogue = own_catalogue(home, text)
+    theirs = engine(url, role=None, poolclass=sa.NullPool)
+
+    @contextmanager
+    def apart() -> Iterator[sa.Connection]:
+        with theirs.begin() as connection:
+            connection.execute(sa.text("SELECT set_config('app.actor', 'integration', true)"))
+            yield connection
+
+    place = ErpPlace(apart, schema=APART, tenant=str(tenant) if tenant else None, apart=True)
+    return Own(url, theirs, Erp(given(), catalogue, place))
+
+
+def migrated(database: Database, url: str, home: Path) -> None:
+    environ = {"DATABASE_URL": database.url, "ERP_DATABASE_URL": url, "ERP_CATALOGUE": str(home / "own.yaml")}
+    with open_installation(load(environ)) as installation:
+        migrate_all(installation)
+        migrate_all(installation)
