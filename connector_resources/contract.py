@@ -150,7 +150,8 @@ class Page:
     records  index: record id (text, unique in the page); columns: the fields asked for, Arrow-typed as above
     marks    same index; columns: version (text: ETag, SyncToken, SystemModstamp, row version; opaque),
              modified (INSTANT, may be null), deleted (bool), merged_into (text: the id that survived a merge, or null), and,
-             where the system tells, own (bool: it was we who modified it last; null where the version has to tell)
+             where the system tells, own (bool: it was we who modified it last; null where the version has to tell);
+             unreadable (text: the field whose value is none of its type; such a record's values are all null)
     absent   same index and columns as records, True where the other side did not say; None when everything is present
     """
 

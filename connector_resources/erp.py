@@ -16,29 +16,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
-from connector_resources import erp_lines
 from connector_resources.catalogue import CatalogueEntity
 from connector_resources.contract import (
     Capabilities,
     Changes,
     Connector,
     Entity,
-    Field,
-    FieldType,
     Given,
     Health,
     Page,
     Window,
 )
-from connector_resources.erp_schema import SQL_TYPES, table_name
+from connector_resources.erp_schema import table_name
 from connector_resources.errors import ConfigurationError
-from connector_resources.frames import arrow_type, page, uuids
+from connector_resources.frames import uuids
 from connector_resources.lined_yaml import suggestion
-from connector_resources.sql import quoted, read_frame, read_table, text_array
+from connector_resources.sql import quoted, read_frame, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 PAGE = 5_000
 
@@ -110,35 +106,31 @@ class Erp(Connector):
         return self.stored(entity).entity
 
     def read(self, entity: Entity, fields: Sequence[str], window: Window) -> Iterator[Page]:
+        import pyarrow as pa
+
         stored = self.stored(entity.name)
-        where, values = "", {}
-        if window.since is not None and entity.modified:
-            where, values = f"t.{quoted(stored.columns[entity.modified])} >= :since", {"since": window.since}
-        order = f"t.{quoted(stored.columns[entity.modified])}, " if entity.modified else ""
-        statement = (
-            self._select(stored, fields, where, by_key=False) + f" ORDER BY {order}t.{quoted(stored.columns[entity.key])}"
-        )
+        conditions, values = [self.ours(stored, by_key=False)], self.values()
+        key = order = f"t.{quoted(stored.columns[entity.key])}"
+        if entity.modified:
+            order = f"t.{quoted(stored.columns[entity.modified])}, {key}"
+            if window.since is not None:
+                conditions.append(f"t.{quoted(stored.columns[entity.modified])} >= :since")
+                values["since"] = window.since
+        statement = f"SELECT {key}::text FROM {table_name(stored)} t{_where(conditions)} ORDER BY {order}"
         with self.place.connect() as connection:
-            streamed = {"stream_results": True, "max_row_buffer": PAGE}  # yield_per would not page a textual statement
-            found = connection.execute(sa.text(statement), {**values, **self._tenant()}, execution_options=streamed)
-            for rows in found.partitions(PAGE):
-                yield self._page(stored, fields, [tuple(row) for row in rows])
+            ids = read_table(connection, statement, {"id": pa.string()}, values).column("id")
+        for start in range(0, len(ids) or 1, PAGE):
+            yield from self.read_ids(entity, fields, ids[start : start + PAGE].to_pylist())
 
     def read_ids(self, entity: Entity, fields: Sequence[str], ids: Sequence[str]) -> Iterator[Page]:
+        from connector_resources.erp_read import ErpPages
+
         stored = self.stored(entity.name)
         with self.place.connect() as connection:
-            kind = self.key_type(connection, stored)
-            key, wanted = f"t.{quoted(stored.columns[entity.key])}", f"CAST(:ids AS {kind}[])"
-            if self.place.apart:
-                statement = self._select(stored, fields, f"{key} = ANY({wanted})")
-            else:  # one by one: a planner that has no statistics yet would read all of a tenant's records for every page
-                one = self._select(stored, fields, f"{key} = wanted.id")
-                statement = f"SELECT f.* FROM unnest({wanted}) AS wanted (id) CROSS JOIN LATERAL ({one} OFFSET 0) f"
-            possible = list(dict.fromkeys(_possible(kind, ids)))
-            kinds = self._kinds(stored, fields)
+            pages = ErpPages(self, connection, stored, fields)
+            possible = list(dict.fromkeys(_possible(pages.kind, ids)))
             for start in range(0, len(possible), PAGE):
-                values = {"ids": text_array(possible[start : start + PAGE]), **self._tenant()}
-                yield self._typed_page(read_table(connection, statement, kinds, values))
+                yield from pages.of(possible[start : start + PAGE])
 
     def changed_at(self, entity: Entity, ids: Sequence[str]) -> "pd.DataFrame":
         """When each field of these records was last written and by whom, as far as the change log tells.
@@ -216,62 +208,11 @@ class Erp(Connector):
         return f"{column}::text = :tenant" if by_key and not self.place.apart else f"{column} = :tenant"
 
     def run(self, connection: sa.Connection, statement: str) -> sa.CursorResult[*tuple[Any, ...]]:
-        """With the value of :tenant, if the statement has it."""
-        return connection.execute(sa.text(statement), self._tenant() if ":tenant" in statement else {})
+        return connection.execute(sa.text(statement), self.values() if ":tenant" in statement else {})
 
-    def _tenant(self) -> dict[str, str]:
-        return {} if self.place.tenant is None else {"tenant": self.place.tenant}
-
-    def _select(self, stored: CatalogueEntity, fields: Sequence[str], where: str, *, by_key: bool = True) -> str:
-        entity = stored.entity
-        modified = f"t.{quoted(stored.columns[entity.modified])}::timestamptz" if entity.modified else "NULL::timestamptz"
-        columns = "".join(f", {self._column(stored, name)}" for name in fields if "." not in name)
-        conditions = [where] if where else []
-        if ours := self.ours(stored, by_key=by_key):
-            conditions.append(ours)
-        narrowed = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        key = f"t.{quoted(stored.columns[entity.key])}::text"
-        columns += "".join(f", {self._lines(stored, name, fields)}" for name in line_names(fields))
-        version = erp_lines.version(stored, self.catalogue)
-        return f"SELECT {key}, {version}, {modified}{columns} FROM {table_name(stored)} t{narrowed}"
-
-    def _column(self, stored: CatalogueEntity, name: str) -> str:
-        return _expression(stored, stored.entity.field(name), name)
-
-    def _lines(self, stored: CatalogueEntity, name: str, fields: Sequence[str]) -> str:
-        lines = erp_lines.lines_named(stored, name)
-        if lines is None:
-            raise ConfigurationError(f"The ERP's {stored.entity.name} has no child lines '{name}'.")
-        inside = [path.partition(".")[2] for path in fields if path.startswith(f"{name}.")]
-        return erp_lines.selection(stored, lines, self.catalogue[lines.entity], inside)
-
-    def _kinds(self, stored: CatalogueEntity, fields: Sequence[str]) -> "dict[str, pa.DataType]":
-        """Types of what `_select` selects, by position: id, version and modification come first."""
-        import pyarrow as pa
-
-        described = [field for name in fields if "." not in name and (field := stored.entity.field(name))]
-        described += [Field(name, FieldType.JSON) for name in line_names(fields)]
-        marks = {" id": pa.string(), " version": pa.string(), " modified": pa.timestamp("us", "UTC")}
-        return marks | {field.name: arrow_type(field) for field in described}
-
-    @staticmethod
-    def _typed_page(rows: "pa.Table") -> Page:
-        ids, version, modified, *values = (column.combine_chunks() for column in rows.columns)
-        columns = {name: (column.type, column) for name, column in zip(rows.column_names[3:], values, strict=True)}
-        return page(ids, columns, version=version, modified=modified)
-
-    def _page(self, stored: CatalogueEntity, fields: Sequence[str], rows: "list[tuple[Any, ...]]") -> Page:
-        plain, lines = [name for name in fields if "." not in name], line_names(fields)
-        ids, version, modified, *values = list(zip(*rows, strict=True)) or [()] * (len(plain) + len(lines) + 3)
-        described = [field for name in plain if (field := stored.entity.field(name))]
-        described += [Field(name, FieldType.JSON) for name in lines]
-        columns = {field.name: (arrow_type(field), list(column)) for field, column in zip(described, values, strict=True)}
-        return page(ids, columns, version=version, modified=modified)
-
-
-def line_names(fields: Sequence[str]) -> list[str]:
-    """Names of the child lines that paths such as lines.quantity ask for."""
-    return list(dict.fromkeys(path.partition(".")[0] for path in fields if "." in path))
+    def values(self, **more: object) -> dict[str, object]:
+        """Values for a statement's parameters, with that of :tenant where the tables have tenants."""
+        return more if self.place.tenant is None else {**more, "tenant": self.place.tenant}
 
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -287,13 +228,6 @@ def _possible(kind: str, ids: Sequence[str]) -> list[str]:
     return list(ids)
 
 
-def _expression(stored: CatalogueEntity, field: Field | None, name: str) -> str:
-    if field is None:
-        raise ConfigurationError(
-            f"The ERP's {stored.entity.name} (module {stored.module}) has no field '{name}'"
-            f"{suggestion(name, stored.entity.names)}"
-        )
-    column = f"t.{quoted(stored.columns[name])}"
-    if field.type is FieldType.DECIMAL:
-        return f"round({column}::numeric, {field.scale})"
-    return f"{column}::{SQL_TYPES[field.type]}" + ("::text" if field.type is FieldType.JSON else "")
+def _where(conditions: Sequence[str]) -> str:
+    told = " AND ".join(filter(None, conditions))
+    return f" WHERE {told}" if told else ""

@@ -93,6 +93,7 @@ def page(
     deleted: "Sequence[bool] | pa.Array | None" = None,
     merged_into: "Sequence[str | None] | pa.Array | None" = None,
     own: "Sequence[bool | None] | pa.Array | None" = None,
+    unreadable: Sequence[str] | None = None,
 ) -> Page:
     """A page of these records; `columns`: field → (Arrow type, values)."""
     import pandas as pd
@@ -114,4 +115,6 @@ def page(
     }
     if own is not None:
         marks["own"] = (pa.bool_(), own)
+    if unreadable is not None:
+        marks["unreadable"] = (pa.string(), unreadable)
     return Page(frame(columns), frame(marks))

@@ -22,21 +22,6 @@ from integration_pipelines.canonical import (
     record_texts,
 )
 
-__all__ = [
-    "Batch",
-    "Change",
-    "ConflictStrategy",
-    "DeletePolicy",
-    "Direction",
-    "Mask",
-    "Side",
-    "SyncMode",
-    "SyncStatus",
-    "bools",
-    "plan_frame",
-    "rejected_rows",
-]
-
 Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]] | pd.Series[Any] | pa.BooleanArray"
 
 
@@ -155,7 +140,15 @@ class Batch:
 
     @classmethod
     def of(cls, page: Page) -> "Batch":
-        return cls(page.records, page.marks[[name for name, _ in MARKS]], page.absent)
+        made = cls(page.records, page.marks[[name for name, _ in MARKS]], page.absent)
+        if "unreadable" not in page.marks.columns:
+            return made
+        blamed = array(page.marks["unreadable"])
+        fields = blamed.drop_null().to_pylist()
+        message = [
+            f"{name} holds a value that its type cannot hold; correct the record where it comes from." for name in fields
+        ]
+        return made.reject(pc.is_valid(blamed), error_type="validation", message=message, field=fields, rule="contract")
 
     def __len__(self) -> int:
         return len(self.records)

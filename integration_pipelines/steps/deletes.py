@@ -47,7 +47,12 @@ def plan(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Batch:
     erp = erp_side(run, scope, array(pairs["erp_id"]).to_pylist())
     lost = ~bools(pc.is_in(array(pairs["erp_id"]), value_set=array(erp.texts.index)))
     parts.append(_settled(run, batch.take(lost), pairs[lost], settle=True))
-    batch, pairs = batch.take(~lost), pairs[~lost]
+    batch, left = erp.without_unreadable(batch.take(~lost), array(pairs["erp_id"]).filter(pa.array(~lost)))
+    pairs = pairs[~lost][left]
+    parts.append(
+        _settled(run, batch.take(np.zeros(len(batch), dtype=bool)), pairs[:0], settle=True)
+    )  # carries those that wait
+    batch = batch.alone()
     if len(batch):
         parts.append(_tombstones(run, scope, batch, pairs, erp.aligned(array(pairs["erp_id"]), batch.records.index)))
     return concat(parts)

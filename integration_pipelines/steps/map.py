@@ -113,7 +113,7 @@ def _evaluate(compiled: CompiledRule, columns: _Columns, live: Bools, faults: _F
         silent |= columns.absent(source)
     heard = applies & ~silent
     for source in rule.sources:
-        faults.add(heard & columns.unreadable(source), compiled, "source", "is not the JSON that its description promises")
+        faults.add(heard & columns.unreadable(source), compiled, "source", "is not what its description promises")
     if compiled.constant is not None:
         values = pa.repeat(compiled.constant[0], count)
     elif rule.lines:
@@ -312,7 +312,11 @@ class _Lines:
         if source not in self.found:
             texts, absent, broken = self.documents.walk(tuple(source.split(".")))
             field = self.described.field(source) if self.described else None
-            self.found[source] = texts.cast(arrow_type(field)) if field else texts, absent, broken
+            if field:
+                values = fit(texts, arrow_type(field))
+                broken |= _bools(pc.and_(pc.is_valid(texts), pc.is_null(values)))
+                texts = values
+            self.found[source] = texts, absent, broken
         return self.found[source]
 
     def values(self, source: str) -> pa.Array:

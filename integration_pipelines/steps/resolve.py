@@ -141,6 +141,9 @@ def _paired(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, prints: p
     if lost.any():
         parts.append(deletes.lost_in_erp(run, scope, batch.take(lost), pairs[lost], prints))
         batch, pairs = batch.take(~lost), pairs[~lost]
+    batch, left = erp.without_unreadable(batch, array(pairs["erp_id"]))
+    parts.append(sides.skipped(run, batch.take(np.zeros(len(batch), dtype=bool))))  # carries those that wait
+    batch, pairs = batch.alone(), pairs[left]
     if len(batch):
         parts.append(_merged(run, scope, batch, pairs, erp.aligned(array(pairs["erp_id"]), batch.records.index), prints))
     return concat(parts)

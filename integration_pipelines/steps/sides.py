@@ -41,7 +41,8 @@ def pairs_frame(index: "pd.Index[str]", **columns: pa.Array) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ErpSide:
-    """ERP records: texts (canonical, run.fields) and marks (version, modified, immutable: bool), the same index."""
+    """ERP records: texts (canonical, run.fields) and marks (version, modified; immutable: bool; unreadable: see Page), the
+    same index."""
 
     texts: pd.DataFrame
     marks: pd.DataFrame
@@ -52,6 +53,14 @@ class ErpSide:
 
     def take(self, mask: Bools) -> "ErpSide":
         return ErpSide(self.texts[mask], self.marks[mask])
+
+    def without_unreadable(self, batch: Batch, erp_ids: pa.Array) -> tuple[Batch, Bools]:
+        """The batch without records whose partner, by `erp_ids`, holds a value that nobody can compare; and which are left."""
+        blamed = array(aligned(self.marks, record_index(erp_ids))["unreadable"])
+        fields = blamed.drop_null().to_pylist()
+        message = [f"In the ERP, {name} holds a value that its type cannot hold; correct it there." for name in fields]
+        left = batch.reject(pc.is_valid(blamed), error_type="validation", message=message, field=fields, rule="contract")
+        return left, np.asarray(pc.is_null(blamed))
 
 
 def erp_in(run: Run, scope: Scope) -> Erp:
@@ -67,7 +76,7 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
     if not pages:
         nothing = record_index([])
         texts = frame({name: pa.array([], TEXT) for name in names}, nothing)
-        kinds = {"version": TEXT, "modified": pa.timestamp("us", "UTC"), "immutable": pa.bool_()}
+        kinds = {"version": TEXT, "modified": pa.timestamp("us", "UTC"), "immutable": pa.bool_(), "unreadable": TEXT}
         return ErpSide(texts, frame({name: pa.array([], kind) for name, kind in kinds.items()}, nothing))
     records, marks = (pages[0].records, pages[0].marks) if len(pages) == 1 else (
         pd.concat([p.records for p in pages]), pd.concat([p.marks for p in pages])
@@ -79,7 +88,10 @@ def erp_side(run: Run, scope: Scope, erp_ids: Sequence[str]) -> ErpSide:
         )
     for name, (lines, _) in run.lines.items():
         records[name] = extension(arranged(array(records[name]), lines))
-    told = marks[["version", "modified"]].assign(immutable=extension(pa.array(immutable)))
+    blamed = array(marks["unreadable"]) if "unreadable" in marks.columns else pa.nulls(len(marks), TEXT)
+    told = marks[["version", "modified"]].assign(
+        immutable=extension(pa.array(immutable)), unreadable=extension(blamed.cast(TEXT))
+    )
     return ErpSide(canonical(records, run.fields), told)
 
 
