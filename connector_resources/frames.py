@@ -1,15 +1,23 @@
 """Pages from columns of Python values."""
 
 import itertools
+import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connector_resources.contract import Field, FieldType, Page
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+UNSTORABLE = "has a character that cannot be stored (NUL, or half of a surrogate pair)"
+Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+_HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: Python and JSON can spell it, UTF-8 cannot
+_SIGN = re.compile("\0(ud[89a-f][0-9a-f]{2})?")
 
 
 def arrow_type(field: Field) -> "pa.DataType":
@@ -25,6 +33,51 @@ def arrow_type(field: Field) -> "pa.DataType":
         FieldType.INSTANT: pa.timestamp("us", "UTC"),
     }
     return kinds.get(field.type, pa.string())
+
+
+def arrow_array(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
+    """The Arrow column of these Python values. Half of a surrogate pair becomes a NUL with its number behind it: Arrow has no
+    place for it, and what holds a NUL is never stored (`unstorable`)."""
+    import pyarrow as pa
+
+    def spelled(value: Any) -> Any:
+        return _HALF.sub(lambda half: f"\0u{ord(half[0]):04x}", value) if isinstance(value, str) else value
+
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([spelled(value) for value in values], kind)
+
+
+def unstorable(values: "pa.Array") -> "Bools":
+    """Where a text holds a NUL, as no text of PostgreSQL's can; nowhere in a column that is no text."""
+    import numpy as np
+    import pyarrow as pa
+
+    found = _holding(values, lambda held: held == 0) if pa.types.is_string(values.type) else None
+    return np.zeros(len(values), dtype=bool) if found is None else found
+
+
+def shown(texts: "pa.Array") -> "pa.Array":
+    """These texts; characters that cannot be stored as the escapes that JSON has for them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = unstorable(texts)
+    if not found.any():
+        return texts
+    bad = pa.array(found)
+    spelled = [_SIGN.sub(lambda sign: f"\\{sign[1] or 'u0000'}", text) for text in texts.filter(bad).to_pylist()]
+    return pc.replace_with_mask(texts, bad, pa.array(spelled, pa.string()))
+
+
+def storable(text: str) -> bool:
+    return "\0" not in text and not _HALF.search(text)
+
+
+def json_string(text: str) -> str:
+    """A text as a JSON string; half of a surrogate pair as its escape."""
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def uuids(count: int, moment: datetime | None = None) -> "pa.Array":
@@ -56,19 +109,19 @@ def json_strings(texts: "pa.Array") -> "pa.Array":
     import pyarrow.compute as pc
 
     plain = pc.binary_join_element_wise('"', texts, '"', "")
-    special = _escaped(texts)
-    if special is None:
+    found = _holding(texts, lambda held: (held < ord(" ")) | (held == ord('"')) | (held == ord("\\")))
+    if found is None:
         return plain
+    special = pa.array(found)
     escaped = pa.array([orjson.dumps(text).decode() for text in texts.filter(special).to_pylist()], pa.string())
     return pc.replace_with_mask(plain, special, escaped)
 
 
-def _escaped(texts: "pa.Array") -> "pa.Array | None":
-    """Which of these texts hold a character that JSON escapes; None where none does. Found in the bytes of the whole column at
-    once: a regular expression begins anew at each text."""
+def _holding(texts: "pa.Array", wanted: "Callable[[np.ndarray[Any, Any]], Bools]") -> "Bools | None":
+    """Which of these texts hold a byte that is `wanted`; None where none does. Found in the bytes of the whole column at once:
+    a search of Arrow's begins anew at each text."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     texts = texts.cast(pa.string())
     _, places, content = texts.buffers()
@@ -76,12 +129,13 @@ def _escaped(texts: "pa.Array") -> "pa.Array | None":
         return None
     borders = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     held = np.frombuffer(content, np.uint8)[borders[0] : borders[-1]]
-    found = np.flatnonzero((held < ord(" ")) | (held == ord('"')) | (held == ord("\\")))
+    found = np.flatnonzero(wanted(held))
     if not len(found):
         return None
     rows = np.zeros(len(texts), dtype=bool)
     rows[np.searchsorted(borders, found + borders[0], side="right") - 1] = True
-    return pc.and_(pa.array(rows), texts.is_valid())
+    there: Bools = rows & texts.is_valid().to_numpy(zero_copy_only=False)
+    return there
 
 
 def page(
@@ -100,7 +154,7 @@ def page(
     import pyarrow as pa
 
     def typed(kind: pa.DataType, values: "Sequence[Any] | pa.Array") -> pd.arrays.ArrowExtensionArray:
-        return pd.arrays.ArrowExtensionArray(values if isinstance(values, pa.Array) else pa.array(values, kind))
+        return pd.arrays.ArrowExtensionArray(values if isinstance(values, pa.Array) else arrow_array(values, kind))
 
     index = pd.Index(typed(pa.string(), ids), name="id")
 

@@ -17,6 +17,7 @@ from connector_resources.errors import (
     RetryableError,
     SystemUnavailable,
 )
+from connector_resources.frames import arrow_array
 from connector_resources.generic_read import Ask
 from connector_resources.manifest import Batch, EntitySpec, Header, Path, Writing
 from connector_resources.paging import Reply
@@ -78,7 +79,9 @@ def outcomes(changes: Changes, results: Sequence[Result]) -> "pd.DataFrame":
 
     index = changes.steps.index
     columns = {
-        name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array([getattr(r, name) for r in results], pa.string())), index=index)
+        name: pd.Series(
+            pd.arrays.ArrowExtensionArray(arrow_array([getattr(r, name) for r in results], pa.string())), index=index
+        )
         for name in ("id", "version", "message")
     }
     outcome = pd.Series([result.outcome for result in results], index=index, dtype=object)

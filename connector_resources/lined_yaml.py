@@ -63,6 +63,8 @@ def _check_events(text: str) -> None:
             raise ConfigurationError(f"line {line}: anchors and aliases are not allowed; write it out")
         if getattr(event, "tag", None):
             raise ConfigurationError(f"line {line}: tags (!) are not allowed; put text in quotes, and write the rest plainly")
+        if "\0" in (getattr(event, "value", None) or ""):
+            raise ConfigurationError(f"line {line}: a NUL cannot be stored; write another text")
 
 
 def _build(loader: Any, node: yaml.Node, path: Place, lines: dict[Place, int]) -> Any:

@@ -16,7 +16,7 @@ import orjson
 
 from connector_resources.contract import FieldType
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type
+from connector_resources.frames import arrow_array, arrow_type, json_string
 from connector_resources.templates import NOTHING
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def column(entity: str, spec: "FieldSpec", values: Sequence[Any], textual: bool 
     try:
         whole = _at_once(spec, present, kind)
         if whole is None:
-            whole = pa.array([None if value is None else incoming(spec, value, textual) for value in present], kind)
+            whole = arrow_array([None if value is None else incoming(spec, value, textual) for value in present], kind)
         return whole, absent
     except (Misfit, ValueError, TypeError, OverflowError, pa.ArrowException):
         wanted = spec.field.type.value + (f" (scale {spec.field.scale})" if spec.field.type is FieldType.DECIMAL else "")
@@ -94,7 +94,7 @@ def _at_once(spec: "FieldSpec", values: Sequence[Any], kind: "pa.DataType") -> "
     if not found <= _PLAIN.get(spec.field.type, set()):
         return None
     if spec.field.type not in (FieldType.DATE, FieldType.INSTANT):
-        return pa.array(values, kind)
+        return arrow_array(values, kind)
     if spec.format != "iso":
         return None
     try:
@@ -255,7 +255,7 @@ def _exact(value: Any) -> str:
             raise Misfit
         return format(value, "f") if -18 <= value.adjusted() <= 38 else str(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(str(k), ensure_ascii=False)}:{_exact(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{json_string(str(k))}:{_exact(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_exact, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json_string(value) if isinstance(value, str) else json.dumps(value)

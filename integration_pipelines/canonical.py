@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type, json_strings
+from connector_resources.frames import arrow_type, json_string, json_strings
 
 TEXT = pa.string()
 _INSTANT = pa.timestamp("us", "UTC")
@@ -71,7 +71,7 @@ def json_text(value: object) -> str:
         value = Decimal(value)  # so that 1000 has one spelling, whoever parsed it
     if isinstance(value, Decimal):
         return "0" if value == 0 else str(value.normalize(_exact(len(value.as_tuple().digits)))).replace("E+", "E")
-    return json.dumps(value, ensure_ascii=False)
+    return json_string(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _no_constant(word: str) -> object:
@@ -92,9 +92,7 @@ def parse_json(text: str) -> Any:
 def _canonical_json(values: pa.Array, name: str) -> pa.Array:
     def one(text: str) -> str:
         try:
-            spelled = json_text(parse_json(text))
-            spelled.encode()  # half a surrogate pair is text in JSON, and nowhere else
-            return spelled
+            return json_text(parse_json(text))
         except (ValueError, RecursionError):
             raise ContractError(f"The field {name} promises JSON and holds text that is none.") from None
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from connector_resources.contract import Page
 from connector_resources.errors import ContractError
+from connector_resources.frames import arrow_array, shown
 from integration_pipelines.canonical import (
     TEXT,
     array,
@@ -104,7 +105,7 @@ def _with_deletions(details: pa.Array, marks: pd.DataFrame) -> pa.Array:
     gone = array(marks["deleted"])
     if not pc.any(gone).as_py():
         return details
-    told = zip(*(array(marks[name]).to_pylist() for name in ("modified", "merged_into")), strict=True)
+    told = zip(array(marks["modified"]).to_pylist(), shown(array(marks["merged_into"])).to_pylist(), strict=True)
     ends = [{"deleted": {"modified": at and at.isoformat(), "merged_into": into}} for at, into in told]
     texts = [
         orjson.dumps(orjson.loads(text) | end).decode() if dead else text
@@ -203,11 +204,11 @@ class Batch:
         def column(value: str | Sequence[str]) -> pa.Array:
             if not isinstance(value, str) and len(value) != count:
                 raise ValueError(f"{count} records are set aside, and there are {len(value)} texts for them.")
-            return pa.array([value] * count if isinstance(value, str) else list(value), TEXT)
+            return shown(arrow_array([value] * count if isinstance(value, str) else list(value), TEXT))
 
         rows = rejected_rows(
             {
-                "record_id": array(out.index).cast(TEXT),
+                "record_id": shown(array(out.index).cast(TEXT)),
                 "error_type": column(error_type),
                 "message": column(message),
                 "field": column(field),

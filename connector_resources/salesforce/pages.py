@@ -15,7 +15,7 @@ import orjson
 
 from connector_resources.contract import Entity, Field, FieldType, Page
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type, page
+from connector_resources.frames import arrow_array, arrow_type, page
 from connector_resources.http import Answer
 from connector_resources.salesforce import soql
 from connector_resources.salesforce.lines import STAMP, Lines, touched
@@ -260,7 +260,7 @@ def _typed(entity: str, path: str, field: Field, values: "Sequence[Any] | pa.Arr
             return _decimals(values, kind)
         if field.type is FieldType.INTEGER:  # by way of a decimal: Arrow cuts 1.5 down to an integer without a word
             return _decimal(values, pa.decimal128(38, 0)).cast(kind)
-        return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
+        return values.cast(kind) if isinstance(values, pa.Array) else arrow_array(values, kind)
     except (ValueError, TypeError, OverflowError, pa.ArrowException):
         raise ContractError(
             f"Salesforce sends a value of {entity}.{path} that is no {field.type.value}, which its description promises."

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Page
-from connector_resources.frames import arrow_type
+from connector_resources.frames import arrow_type, shown
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, frame, record_index
 from integration_pipelines.model import Batch, concat, marks_frame
 from integration_pipelines.steps import sides
@@ -58,11 +58,13 @@ def of_pages(run: Run, pages: Iterable[Page]) -> ExternalSide:
 
 def match_keys(run: Run, pages: Iterable[Page]) -> pd.DataFrame:
     """The fields of the match key, as the ERP has them, of all records in these pages that are alive: also of those that are
-    not synced. Whoever cannot see them would make them a second time."""
+    not synced. Whoever cannot see them would make them a second time. Ids that cannot be stored are escaped, and
+    not found again."""
     whole = _joined(run, pages)
     mapped = apply(run.mapping.keys_alone, whole.take(~whole.deleted))
     with run.database.tenant(run.tenant) as scope:
-        return resolve_references(run, scope, mapped).records
+        keys = resolve_references(run, scope, mapped).records
+    return keys.set_axis(record_index(shown(array(keys.index))))
 
 
 def _joined(run: Run, pages: Iterable[Page]) -> Batch:

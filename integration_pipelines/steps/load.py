@@ -105,9 +105,10 @@ def _load_batch(run: Run, batch: Batch, place: int, *, overtaken: bool) -> None:
     )
     waiting = [batch]
     if overtaken:
-        quiet = ~_touched(batch)
-        waiting = [batch.take(quiet).alone()]
-        waiting += planned_afresh(run, batch.take(~quiet).alone(), array(batch.rejected["record_id"]).to_pylist())
+        quiet, rejected = ~_touched(batch), batch.rejected
+        nameless = bools(pc.equal(array(rejected["rule"]), "id"))  # nobody can be asked for them
+        waiting = [replace(batch.take(quiet), rejected=rejected[nameless])]
+        waiting += planned_afresh(run, batch.take(~quiet).alone(), array(rejected["record_id"][~nameless]).to_pylist())
     for rounds_left in reversed(range(ROUNDS)):
         moved = [part for part in (one_round(run, part) for part in waiting) if len(part)]
         if not moved:

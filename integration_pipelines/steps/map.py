@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import Entity
-from connector_resources.frames import arrow_type
+from connector_resources.frames import UNSTORABLE, arrow_array, arrow_type, unstorable
 from integration_pipelines.canonical import TEXT, array, extension, frame, json_text, parse_json
 from integration_pipelines.model import Batch, absence_frame
 from integration_pipelines.steps.lines import put_value
@@ -114,6 +114,7 @@ def _evaluate(compiled: CompiledRule, columns: _Columns, live: Bools, faults: _F
     heard = applies & ~silent
     for source in rule.sources:
         faults.add(heard & columns.unreadable(source), compiled, "source", "is not what its description promises")
+        faults.add(heard & unstorable(columns.values(source)), compiled, "source", UNSTORABLE)
     if compiled.constant is not None:
         values = pa.repeat(compiled.constant[0], count)
     elif rule.lines:
@@ -217,7 +218,7 @@ class _Documents:
         found = [_walk(document, keys) for document in self.parsed]
         missing = pa.array([value is _MISSING for value in found], pa.bool_())
         broken = pa.array([value is _UNREADABLE for value in found], pa.bool_())
-        texts = pa.array([None if value is _MISSING or value is _UNREADABLE else _leaf(value) for value in found], TEXT)
+        texts = arrow_array([None if value is _MISSING or value is _UNREADABLE else _leaf(value) for value in found], TEXT)
         return texts.take(self.at), _bools(missing.take(self.at)), _bools(broken.take(self.at))
 
 

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from pandera.errors import SchemaErrors
 
 from connector_resources.contract import Field, FieldType
+from connector_resources.frames import UNSTORABLE, unstorable
 from integration_pipelines.canonical import array
-from integration_pipelines.model import Batch, Side
+from integration_pipelines.model import Batch, Side, bools
 from integration_pipelines.steps.base import Bools
 from integration_pipelines.steps.run import Run
 
@@ -35,24 +36,41 @@ def _column(field: Field) -> pa.Column:
 def validate(batches: Iterable[Batch], fields: Sequence[Field]) -> Iterator[Batch]:
     schema = schema_of(fields)
     for batch in batches:
-        yield checked(_nameable(batch), schema)
+        yield checked(_storable(batch), schema)
 
 
 def validated(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Each batch held against the contract of the side that it was read from."""
     schemas = {side: schema_of(run.fields_of(side)) for side in Side}
     for batch in batches:
-        yield checked(_nameable(batch), schemas[batch.side])
+        yield checked(_storable(batch), schemas[batch.side])
+
+
+def _storable(batch: Batch) -> Batch:
+    """Without records that cannot be kept, by their id or because of a text: one of them must not end a run. Of deleted ones
+    only the marks count."""
+    batch = _nameable(batch)
+    for name in batch.marks.columns:
+        batch = _without_text(batch, str(name), unstorable(array(batch.marks[name])))
+    for name in batch.records.columns:
+        batch = _without_text(batch, str(name), unstorable(array(batch.records[name])) & ~batch.deleted)
+    return batch
+
+
+def _without_text(batch: Batch, name: str, bad: Bools) -> Batch:
+    message = f"{name} {UNSTORABLE}; correct the record where it comes from."
+    return batch.reject(bad, error_type="validation", message=message, field=name, rule="contract")
 
 
 def _nameable(batch: Batch) -> Batch:
-    """Without records whose id is too long to be remembered: one of them must not end a run."""
-    return batch.reject(
-        pc.greater(pc.utf8_length(array(batch.records.index)), LONGEST_ID),
-        error_type="validation",
-        message=f"Its id is longer than {LONGEST_ID} characters; such a record cannot be synced.",
-        rule="id",
-    )
+    """Without records whose id cannot be kept. They are not asked for again: what is kept of such an id is not it."""
+    ids = array(batch.records.index)
+    long, odd = bools(pc.greater(pc.utf8_length(ids), LONGEST_ID)), unstorable(ids)
+    reasons = [
+        f"is longer than {LONGEST_ID} characters" if one else f"{UNSTORABLE}, shown as an escape" for one in long[long | odd]
+    ]
+    messages = [f"Its id {reason}; such a record cannot be synced." for reason in reasons]
+    return batch.reject(long | odd, error_type="validation", message=messages, rule="id")
 
 
 def checked(batch: Batch, schema: pa.DataFrameSchema, only: "Bools | None" = None) -> Batch:

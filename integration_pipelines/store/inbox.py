@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from connector_resources.errors import InvalidRecord
+from connector_resources.frames import UNSTORABLE, storable
 from integration_pipelines.store.database import Scope
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.links import Pair
@@ -13,7 +15,9 @@ def arrived(
     scope: Scope, connector_id: int, external_entity: str, ids: Sequence[str], webhook_event_id: int | None = None
 ) -> int:
     """These records have changed over there: one row for each and each pair that an active sync config keeps of the entity.
-    Returns how many rows that made; 0: no sync reads this entity."""
+    Returns how many rows that made; 0: no sync reads this entity. Raises InvalidRecord for a text that cannot be stored."""
+    if not all(map(storable, (external_entity, *ids))):
+        raise InvalidRecord(f"An id in the event, or its entity, {UNSTORABLE}; no record of ours has such a one.")
     return scope.run(
         """INSERT INTO inbox (tenant_id, connector_id, external_entity, external_id, erp_entity, webhook_event_id)
            SELECT :tenant, :connector, :external, record.id, pair.target_entity, :event

@@ -91,11 +91,13 @@ def clear_failures(scope: Scope, config: SyncConfig) -> None:
 
 
 def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) -> list[str]:
-    """Ids with an open error. One that waits for its parent is left out until that parent is linked."""
+    """Ids with an open error. One that waits for its parent is left out until that parent is linked. So is one that is kept
+    cut, or with escapes: that is nobody's id, or another record's."""
     return list(
         scope.run(
             """SELECT DISTINCT e.record_id FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
                WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> '' AND e.side = :side
+                 AND e.error_details->>'rule' IS DISTINCT FROM 'id'
                  AND (e.error_details->'waits_for' IS NULL OR EXISTS (
                      SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
                        AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'

@@ -243,6 +243,16 @@ def test_a_value_is_never_bent_until_it_fits(visit: Visit, shop: ShopSandbox, fi
         read(visit())
 
 
+@pytest.mark.parametrize("sign", [r"\u0000", r"\ud800"])
+def test_a_text_that_cannot_be_stored_does_not_stop_the_read(visit: Visit, shop: ShopSandbox, sign: str) -> None:
+    record = f'"id": "1{sign}", "updated_at": "2024-01-01T00:00:00Z", "code": "a{sign}", "points": {{"a":["{sign}",1.50]}}'
+    shop.faults.add("status", status=200, body=f'{{"items": [{{{record}}}]}}')
+    connector = visit("sandbox-rest", ("points: {type: integer, personal: false}", "points: {type: json}"))
+    [(found, values)] = read(connector, "customer", None, "code", "points").items()
+    assert ["\0" in text for text in (found, values["code"])] == [True, True]
+    assert values["points"] == f'{{"a":["{sign}",1.50]}}'
+
+
 @pytest.mark.parametrize(
     ("declared", "value", "expected"),
     [

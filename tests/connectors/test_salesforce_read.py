@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from connector_resources.contract import Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
+from connector_resources.frames import unstorable
 from connector_resources.salesforce import soql
 from connector_resources.salesforce.resource import Salesforce
 from connector_resources.sandbox import Sandbox
@@ -111,7 +113,6 @@ def test_a_number_never_passes_through_a_float(sandbox: Sandbox, salesforce: Sal
         ("NumberOfEmployees", "1.5"),
         ("Name", "4711"),
         ("CreatedDate", '"4711"'),
-        ("Name", '"\\ud800"'),
     ],
 )
 def test_a_value_of_another_type_than_described_stops_the_read(
@@ -122,6 +123,13 @@ def test_a_value_of_another_type_than_described_stops_the_read(
     with pytest.raises(ContractError, match=rf"Account\.{field} that is no \w+") as raised:
         list(salesforce.read(account, [field], Window()))
     assert "4711" not in str(raised.value)
+
+
+@pytest.mark.parametrize("sign", ["\\u0000", "\\ud800"])
+def test_a_text_that_cannot_be_stored_does_not_stop_the_read(sandbox: Sandbox, salesforce: Salesforce, sign: str) -> None:
+    answering(sandbox, Name=f'"a{sign}"')
+    [page] = salesforce.read(salesforce.describe("Account"), ["Name"], Window())
+    assert list(unstorable(pa.array(page.records["Name"]))) == [True]
 
 
 def test_a_field_that_was_asked_for_and_does_not_come_is_no_null(sandbox: Sandbox, salesforce: Salesforce) -> None:

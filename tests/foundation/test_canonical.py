@@ -1,6 +1,7 @@
 """One spelling for each value: round trips, and equality that never passes through a float or raw text."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError
-from connector_resources.frames import arrow_type, json_strings
+from connector_resources.frames import arrow_array, arrow_type, json_strings, shown, storable, unstorable
 from integration_pipelines.canonical import (
     canonical,
     frame,
@@ -161,7 +162,7 @@ def test_white_space_and_escapes_do_not_matter_but_values_do() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "NaN", "-Infinity", "{'a': 1}", '"canary', "[1,]", '"canary\\ud800"', "1e999999999999999999999", "[" * 100_000],
+    ["", "x", "NaN", "-Infinity", "{'a': 1}", '"canary', "[1,]", "1e999999999999999999999", "[" * 100_000],
 )
 def test_text_that_is_no_json_is_a_sentence_without_the_text(text: str) -> None:
     with pytest.raises(ContractError, match="The field address promises JSON and holds text that is none") as refusal:
@@ -244,6 +245,23 @@ made = page(["1"], {{"at": (pa.timestamp("us", "UTC"), [moment])}}, version=["1"
 print(pa.array(made.records["at"])[0].as_py().isoformat(), pa.array(made.marks["modified"])[0].as_py().isoformat())"""
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert said == ["2024-03-31T01:00:00+00:00"] * 2
+
+
+@given(st.lists(st.none() | st.text(st.characters()) | st.text("a\0\ud800\udfff😀", max_size=4)), st.integers(0, 3))
+def test_texts_that_cannot_be_stored_are_found_and_can_be_shown(texts: list[str | None], start: int) -> None:
+    column = arrow_array(texts, pa.string())[start:]
+    bad = [text is not None and not storable(text) for text in texts[start:]]
+    assert list(unstorable(column)) == bad
+    assert not unstorable(shown(column)).any()
+    escaped = [text and re.sub("[\0\ud800-\udfff]", lambda sign: f"\\u{ord(sign[0]):04x}", text) for text in texts[start:]]
+    assert shown(column).to_pylist() == escaped
+
+
+@given(st.text(st.characters()) | st.text("a\0\ud800\udfff", max_size=4))
+def test_json_holds_every_text_of_python(text: str) -> None:
+    spelled = json_text({text: [text]})
+    assert storable(spelled)
+    assert parse_json(spelled) == json.loads(json.dumps({text: [text]}))
 
 
 @given(st.lists(st.none() | TEXT | st.text('"\\\n\t\x00\x1f\x7f ä', max_size=3)), st.integers(0, 3), st.integers(0, 3))

@@ -72,6 +72,7 @@ def test_keys_stay_as_they_are_written() -> None:
         ("--- 1\n--- 2", "line 2: not YAML"),
         ("a: 1\nb: " + "9" * 5000, "line 2: the number is too long"),
         ("a: \x01", "not YAML"),
+        ('a: 1\nb: "x\\0"', "line 2: a NUL cannot be stored"),
     ],
 )
 def test_a_trap_is_refused_with_its_line(text: str, sentence: str) -> None:

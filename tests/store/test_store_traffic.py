@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from notebook import World, make_world
 
-from connector_resources.errors import ContractError
+from connector_resources.errors import ContractError, InvalidRecord
 from integration_pipelines.events import SyncFailed
 from integration_pipelines.settings import Settings
 from integration_pipelines.store import audit, history, inbox, journal_months, outbox, staging, tenants
@@ -160,6 +160,14 @@ def test_a_run_claims_the_waiting_ids_of_its_pair_each_once(world: World) -> Non
         ("C2", "claimed", attempt.id),
         ("C1", "claimed", attempt.id),
     ]
+
+
+@pytest.mark.parametrize("event", [("Client", ["C1", "C\0"]), ("Client", ["\ud800"]), ("Cli\0ent", ["C1"])])
+def test_an_event_that_cannot_be_stored_is_refused_with_a_sentence(world: World, event: tuple[str, list[str]]) -> None:
+    with world.database.tenant(world.tenant) as scope:
+        with pytest.raises(InvalidRecord, match="An id in the event, or its entity, has a character that cannot be stored"):
+            inbox.arrived(scope, world.connector_id, *event)
+        assert inbox.arrived(scope, world.connector_id, "Client", ["C1"]) == 1
 
 
 def test_two_syncs_of_one_external_entity_do_not_take_each_others_events(world: World) -> None:
