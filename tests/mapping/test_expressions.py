@@ -223,7 +223,7 @@ def test_a_way_into_json_and_a_field_of_a_parent_are_quoted_names_and_text() -> 
     assert mapped.absence("name").tolist() == [False, True]
     assert array(mapped.records["employees"]).to_pylist() == [13, 2]
     assert mapping.source_fields == ("BillingAddress", "Parent.Name")
-    assert mapped.rejected["message"].tolist()[0].startswith("A field of the expression is not the JSON")
+    assert mapped.rejected["message"].tolist()[0].startswith("A field of the expression is not what its description promises")
 
 
 def test_a_reference_may_be_put_together() -> None:
