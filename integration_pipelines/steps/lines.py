@@ -18,8 +18,8 @@ from integration_pipelines.canonical import TEXT, array, extension, json_text, p
 from integration_pipelines.model import Batch, ConflictStrategy
 from integration_pipelines.steps.base import Base, Bools
 from integration_pipelines.steps.merge import Merged, Sides
+from integration_pipelines.steps.parents import parents, without_parent
 from integration_pipelines.steps.run import Run
-from integration_pipelines.store import links
 from integration_pipelines.store.database import Scope
 
 _EXACT = Context(prec=76)
@@ -46,7 +46,7 @@ class Unfit(Exception):
 
     field: str
     reason: str
-    waits_for: Mapping[str, str] | None = None
+    details: Mapping[str, Any] | None = None
 
 
 def with_lines(run: Run, scope: Scope, batch: Batch) -> Batch:
@@ -77,7 +77,7 @@ def with_lines(run: Run, scope: Scope, batch: Batch) -> Batch:
             message=[f"{fault.field}: {fault.reason}" for fault in told],
             field=[fault.field for fault in told],
             rule="lines",
-            details=[orjson.dumps({"waits_for": f.waits_for} if f.waits_for else {}).decode() for f in told],
+            details=[orjson.dumps(fault.details or {}).decode() for fault in told],
         )
     return batch
 
@@ -89,25 +89,23 @@ def _parents(run: Run, scope: Scope, name: str, fields: tuple[Field, ...], every
         reference = run.mapping.references.get(f"{name}.{field.name}")
         if reference is not None:
             ids = sorted({str(line[field.name]) for line in every if line.get(field.name) is not None})
-            known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, ids)
-            found[field.name] = (reference, known)
+            found[field.name] = (reference, parents(run, scope, reference, ids))
     return found
 
 
 def _canonical(
-    found: list[dict[str, Any]], name: str, lines: Lines, fields: tuple[Field, ...], parents: dict[str, Any]
+    found: list[dict[str, Any]], name: str, lines: Lines, fields: tuple[Field, ...], references: dict[str, Any]
 ) -> str:
     made = []
     for line in found:
         texts: dict[str, str | None] = {}
         for field in fields:
             value, place = line.get(field.name), f"{name}.{field.name}"
-            if field.name in parents and value is not None:
-                reference, known = parents[field.name]
-                if str(value) not in known:
-                    waits = {"erp_entity": reference.erp_entity, "external_id": str(value)}
-                    sentence = f"the {reference.erp_entity} is not linked yet; this heals itself once that one is synced."
-                    raise Unfit(place, sentence, waits)
+            if field.name in references and value is not None:
+                reference, known = references[field.name]
+                if known.get(str(value)) is None:
+                    reason, details = without_parent(reference, str(value), known)
+                    raise Unfit(place, f"the {reference.erp_entity} {reason}", details)
                 value = known[str(value)]
             texts[field.name] = _text(value, field, place)
             if value is None and not field.nullable:

@@ -153,6 +153,7 @@ class Compiler:
     def rule(self, rule: Rule, target: Entity | None, source: Entity | None) -> CompiledRule:
         field = self.field(rule, target)
         self.reference(rule, field)
+        rule = self.parent_named(rule, field, source)
         shapes = [self.shape(rule, source, name) for name in rule.sources]
         if rule.when:
             self.shape(rule, source, rule.when.sources[0])
@@ -219,6 +220,18 @@ class Compiler:
         if field and reference.erp_entity not in field.references:
             what = f"refers to {' or '.join(field.references)}" if field.references else "refers to nothing"
             raise self.refuse(place, f"'{rule.target}' {what}, not to '{reference.erp_entity}'")
+
+    def parent_named(self, rule: Rule, field: Field | None, source: Entity | None) -> Rule:
+        """The rule with the external entity of its reference, where the external field holds ids of one entity alone. Nobody
+        describes a field inside lines, and transforms may make another id of it unless they only tidy."""
+        reference = rule.reference
+        if reference is None or reference.external_entity or "lines" in rule.path:
+            return rule
+        tidy = all(step.transform.reversible and not step.sources for step in rule.chain)
+        external = field if self.outward else source.field(rule.source) if source and rule.source and tidy else None
+        if external is None or len(external.references) != 1:
+            return rule
+        return replace(rule, reference=replace(reference, external_entity=external.references[0]))
 
     def conditions(self, source: Entity | None) -> None:
         """Raises for a mapping's condition on a field that is not there."""

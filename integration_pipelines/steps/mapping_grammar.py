@@ -58,7 +58,7 @@ _KINDS = {str: "text", dict: "a mapping", list: "a list", bool: "true or false",
 
 @dataclass(frozen=True)
 class Reference:
-    """A parent: its ERP entity, and the external entity whose id the field holds (None: the usual one of the sync)."""
+    """A parent: its ERP entity, and the external entity whose id the field holds (None: the one that has such a record)."""
 
     erp_entity: str
     external_entity: str | None = None

@@ -1,6 +1,5 @@
 """References: a parent's external id becomes its ERP id, and the other way round, through identity links."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +13,14 @@ from integration_pipelines.canonical import array, extension, json_text, parse_j
 from integration_pipelines.model import Batch, Side
 from integration_pipelines.steps.lines import line_value, put_value, with_lines
 from integration_pipelines.steps.mapping import Reference
+from integration_pipelines.steps.parents import Parents, parents, without_parent
 from integration_pipelines.steps.run import Run
-from integration_pipelines.store import links
 from integration_pipelines.store.database import Scope
 
 
 def resolve_references(run: Run, scope: Scope, batch: Batch) -> Batch:
-    """A record whose parent is not linked yet is set aside as a mapping error that heals itself."""
+    """A record whose parent is not linked yet is set aside as a mapping error that heals itself; one whose parent could be
+    several, as one that the mapping has to heal."""
     for name, reference in run.mapping.references.items():
         if not len(batch):
             break
@@ -59,46 +59,40 @@ def _lines_exchanged(run: Run, scope: Scope, batch: Batch, name: str, reference:
     documents = [None if text is None else parse_json(text) for text in array(batch.outgoing[column]).to_pylist()]
     found = [[(line, line_value(line, path)) for line in document or ()] for document in documents]
     ids = sorted({str(value) for document in found for _, value in document if value is not None})
-    known = links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, ids, Side.ERP)
+    known = parents(run, scope, reference, ids, Side.ERP)
     missing: list[str | None] = [None] * len(found)
     for at, document in enumerate(found):
         for line, value in document:
-            if value is not None and value not in known:
+            if value is not None and known.get(value) is None:
                 missing[at] = value
             elif value is not None:
                 put_value(line, path, known[value])
     texts = [None if document is None else json_text(document) for document in documents]
     outgoing = batch.outgoing.assign(**{column: extension(pa.array(texts, pa.string()))})
     return _with_parents(
-        replace(batch, outgoing=outgoing), pd.Series(extension(pa.array(missing, pa.string()))), name, reference, {}
+        replace(batch, outgoing=outgoing), pd.Series(extension(pa.array(missing, pa.string()))), name, reference, known
     )
 
 
-def _known(run: Run, scope: Scope, reference: Reference, ids: "pd.Series[Any]", side: Side) -> Mapping[str, str]:
-    parents = [value for value in pc.unique(array(ids)).to_pylist() if value is not None]
-    return links.parents(scope, run.config.connector_id, reference.erp_entity, reference.external_entity, parents, side)
+def _known(run: Run, scope: Scope, reference: Reference, ids: "pd.Series[Any]", side: Side) -> Parents:
+    return parents(run, scope, reference, [value for value in pc.unique(array(ids)).to_pylist() if value is not None], side)
 
 
-def _exchanged(ids: "pd.Series[Any]", known: Mapping[str, str]) -> pd.arrays.ArrowExtensionArray:
+def _exchanged(ids: "pd.Series[Any]", known: Parents) -> pd.arrays.ArrowExtensionArray:
     values = array(ids).to_pylist()
     return extension(pa.array([None if value is None else known.get(value) for value in values], pa.string()))
 
 
-def _with_parents(batch: Batch, ids: "pd.Series[Any]", name: str, reference: Reference, known: Mapping[str, str]) -> Batch:
-    """Without the records whose parent is not among the known ones."""
+def _with_parents(batch: Batch, ids: "pd.Series[Any]", name: str, reference: Reference, known: Parents) -> Batch:
+    """Without the records whose parent is not known for sure."""
     values = array(ids).to_pylist()
-    orphan = np.array([value is not None and value not in known for value in values], dtype=bool) & ~batch.deleted
-    key = "external_id" if batch.side is Side.EXTERNAL else "erp_id"
-    waits = [
-        orjson.dumps({"waits_for": {"erp_entity": reference.erp_entity, key: value}}).decode()
-        for value, waiting in zip(values, orphan, strict=True)
-        if waiting
-    ]
+    orphan = np.array([value is not None and known.get(value) is None for value in values], dtype=bool) & ~batch.deleted
+    told = [without_parent(reference, values[at], known, batch.side) for at in np.flatnonzero(orphan)]
     return batch.reject(
         orphan,
         error_type="mapping",
-        message=f"The {reference.erp_entity} in {name} is not linked yet; this heals itself once that one is synced.",
+        message=[f"The {reference.erp_entity} in {name} {reason}" for reason, _ in told],
         field=name,
         rule="reference",
-        details=waits,
+        details=[orjson.dumps(details).decode() for _, details in told],
     )

@@ -102,9 +102,9 @@ def parents(
     external_entity: str | None,
     ids: Sequence[str],
     side: Side = Side.EXTERNAL,
-) -> Mapping[str, str]:
+) -> Mapping[str, str | None]:
     """Records that others refer to by their id on that side: id → the id on the other side. On the way out deleted ones are
-    none."""
+    none. None where several external entities have such a record, and not all mean the same one on the other side."""
     entity = "" if external_entity is None else "AND external_entity || '' = :external"
     alive = "" if side is Side.EXTERNAL else "AND state <> 'deleted'"
     probe = f"""SELECT external_id, erp_id FROM identity_links
@@ -112,7 +112,11 @@ def parents(
                   AND {_KEYS[side]} = wanted.text OFFSET 0"""
     values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
     rows = scope.rows(_each(probe), wanted=text_array(ids), **values)
-    return {row[_KEYS[side]]: row["erp_id" if side is Side.EXTERNAL else "external_id"] for row in rows}
+    found: dict[str, str | None] = {}
+    for row in rows:
+        key, other = row[_KEYS[side]], row["erp_id" if side is Side.EXTERNAL else "external_id"]
+        found[key] = other if found.get(key, other) == other else None
+    return found
 
 
 def standing(scope: Scope, pair: Pair) -> pa.Array:

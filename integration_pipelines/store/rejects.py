@@ -101,9 +101,11 @@ def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) 
                  AND (e.error_details->'waits_for' IS NULL OR EXISTS (
                      SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
                        AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
+                       AND l.external_entity = COALESCE(e.error_details->'waits_for'->>'external_entity', l.external_entity)
                        AND l.external_id = e.error_details->'waits_for'->>'external_id')
                    OR EXISTS (SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
                        AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
+                       AND l.external_entity = COALESCE(e.error_details->'waits_for'->>'external_entity', l.external_entity)
                        AND l.erp_id = e.error_details->'waits_for'->>'erp_id'))""",
             side=side,
             sync=config.id,

@@ -7,15 +7,14 @@ from uuid import uuid4
 
 import pytest
 from clients import CLIENT_MAPPING
-from notebook import World, fill, make_world, now, phone
+from notebook import World, fill, make_world, new_mapping, now, phone
 
 from connector_resources.errors import ConfigurationError, NetworkError
 from integration_pipelines.model import SyncStatus
 from integration_pipelines.settings import Settings
 from integration_pipelines.steps.load import load
-from integration_pipelines.steps.mapping import parse_yaml
 from integration_pipelines.steps.run import Run
-from integration_pipelines.store import history, mappings, syncs
+from integration_pipelines.store import history, syncs
 from integration_pipelines.store.database import Database
 
 
@@ -106,30 +105,6 @@ def reopened(world: World, run: Run) -> Run:
         attempt = history.open_attempt(scope, config, 1, uuid4(), run.opened.run_id, now())
     assert attempt.attempt_number == 2
     return Run(world.database, world.tenant, config, run.mapping, world.book, run.source, run.erp, run.target, now, attempt)
-
-
-def new_mapping(world: World, text: str) -> None:
-    """A new version of the sync's mapping, in use from the next run on."""
-    definition = parse_yaml(text, "test.yaml")
-    rules, functions = definition.to_json()
-    with world.database.tenant(world.tenant) as scope:
-        row = mappings.store(
-            scope,
-            mapping_name=definition.mapping_name,
-            source_entity="Client",
-            target_entity="customer",
-            mappings=rules,
-            transformation_functions=functions,
-            actor="test",
-        )
-        scope.run(
-            """UPDATE sync_configurations SET revision = revision + 1,
-                   field_mappings = jsonb_build_object('mapping_id', CAST(:id AS bigint), 'version', CAST(:v AS int))
-               WHERE id = :sync""",
-            id=row.id,
-            v=row.version,
-            sync=world.config.id,
-        )
 
 
 class TestNewMappingVersion:

@@ -38,7 +38,7 @@ from integration_pipelines.steps.resolve import resolve
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.validate import validated
 from integration_pipelines.store import connectors, history, mappings, syncs, tenants
-from integration_pipelines.store.database import Database
+from integration_pipelines.store.database import Database, Scope
 
 
 def now() -> datetime:
@@ -261,20 +261,38 @@ class World:
 
 
 def store_sync(database: Database, tenant: uuid.UUID, connector_id: int, mapping: str, **settings: Any) -> syncs.SyncConfig:
-    definition = parse_yaml(mapping, "test.yaml")
-    rules, functions = definition.to_json()
     with database.tenant(tenant) as scope:
-        row = mappings.store(
-            scope,
-            mapping_name=definition.mapping_name,
-            source_entity=definition.source_entity,
-            target_entity=definition.target_entity,
-            mappings=rules,
-            transformation_functions=functions,
-            actor="test",
-        )
+        row = _stored(scope, mapping)
         name = row.mapping_name
         return syncs.create(scope, connector_id=connector_id, name=name, mapping_id=row.id, actor="test", **settings)
+
+
+def _stored(scope: Scope, mapping: str) -> mappings.MappingRow:
+    definition = parse_yaml(mapping, "test.yaml")
+    rules, functions = definition.to_json()
+    return mappings.store(
+        scope,
+        mapping_name=definition.mapping_name,
+        source_entity=definition.source_entity,
+        target_entity=definition.target_entity,
+        mappings=rules,
+        transformation_functions=functions,
+        actor="test",
+    )
+
+
+def new_mapping(world: World, mapping: str) -> None:
+    """A new version of the sync's mapping, in use from the next run on."""
+    with world.database.tenant(world.tenant) as scope:
+        row = _stored(scope, mapping)
+        scope.run(
+            """UPDATE sync_configurations SET revision = revision + 1,
+                   field_mappings = jsonb_build_object('mapping_id', CAST(:id AS bigint), 'version', CAST(:v AS int))
+               WHERE id = :sync""",
+            id=row.id,
+            v=row.version,
+            sync=world.config.id,
+        )
 
 
 def make_world(
