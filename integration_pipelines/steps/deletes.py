@@ -22,7 +22,8 @@ from integration_pipelines.model import (
     concat,
     plan_frame,
 )
-from integration_pipelines.steps.base import Base, Bools, differs
+from integration_pipelines.steps.base import Base, Bools
+from integration_pipelines.steps.lines import edited_cells
 from integration_pipelines.steps.meeting import created
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base
@@ -73,7 +74,7 @@ def _undecided_merges(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame)
 
 def _tombstones(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, erp: ErpSide) -> Batch:
     base = known_base(run, scope, pairs)
-    changed = base.known & differs(erp.texts, base.erp)
+    changed = base.known & edited_cells(run, erp.texts, base.erp)
     if run.target.active and run.config.delete_policy is DeletePolicy.DEACTIVATE:
         at = erp.texts.columns.get_loc(run.target.active)
         changed[:, at] &= np.asarray(pc.fill_null(pc.not_equal(array(erp.texts[run.target.active]), "false"), True))

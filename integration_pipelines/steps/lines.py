@@ -1,7 +1,8 @@
 """Child lines: a document's lines are one field, a JSON list of objects of canonical texts, sorted by the line's key.
 
 Where both sides changed a document's lines, they are merged like records: line by line by their key, field by field. Lines
-without a key are one field as a whole. In a line, a field that the other side does not name is null.
+without a key are one field as a whole. In a line, a field that the other side does not name is null; one that B's line lacks
+is of a newer mapping version, and meets for the first time.
 """
 
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 import pyarrow as pa
 
 from connector_resources.contract import Field, FieldType, Lines
 from integration_pipelines.canonical import TEXT, array, extension, json_text, parse_json, per_unique
 from integration_pipelines.model import Batch, ConflictStrategy
-from integration_pipelines.steps.base import Base, Bools
+from integration_pipelines.steps.base import Base, Bools, differs
 from integration_pipelines.steps.merge import Merged, Sides
 from integration_pipelines.steps.parents import parents, without_parent
 from integration_pipelines.steps.run import Run
@@ -152,7 +154,8 @@ def merge_lines(
         four = (state.external, state.erp, state.base.external, state.base.erp)
         for row in rows:
             sides = [by_key(side[name].iloc[row], lines.key) for side in four]
-            lists, torn = merged_lines(*sides, external_wins=external_wins(run, state, int(row), at))
+            wins, owns = external_wins(run, state, int(row), at), run.policies[at].external_owns
+            lists, torn = merged_lines(*sides, external_wins=wins, external_owns=owns)
             clash[row, at] = torn
             if torn:
                 continue
@@ -160,7 +163,7 @@ def merge_lines(
             write[row, at] = values[row] != state.erp[name].iloc[row]
             x, _, b, e = sides
             old = {
-                key: {f: e[key].get(f) if t == b[key].get(f) else t for f, t in x[key].items()}
+                key: {f: e[key].get(f) if (f, t) in b[key].items() else t for f, t in x[key].items()}
                 for key in x
                 if key in b and key in e
             }
@@ -213,8 +216,36 @@ def by_key(text: object, key: str) -> dict[str, Line]:
     return {str(line[key]): line for line in found}
 
 
+def edited_cells(run: Run, texts: pd.DataFrame, base: pd.DataFrame) -> Bools:
+    """Cells that are not as B has them. In child lines only the fields count that B knows."""
+    out = differs(texts, base)
+    for name, (lines, _) in run.lines.items():
+        at = texts.columns.get_loc(name)
+        for row in np.flatnonzero(out[:, at]) if lines.key else ():
+            now, was = (by_key(side[name].iloc[row], str(lines.key)) for side in (texts, base))
+            out[row, at] = now.keys() != was.keys() or any(_line_edited(line, was[key]) for key, line in now.items())
+    return out
+
+
+def _line_edited(line: Line, base: Line) -> bool:
+    return any(line[name] != base[name] for name in line.keys() & base.keys())
+
+
+def _met(new: str | None, old: str | None, *, external_owns: bool, outward: bool) -> str | None:
+    """A first meeting: the owner's value, but a null overwrites nothing on the side that is written to."""
+    owned, written = new if external_owns else old, new if outward else old
+    return written if owned is None else owned
+
+
 def merged_lines(
-    x: dict[str, Line], e: dict[str, Line], b: dict[str, Line], b_erp: dict[str, Line], *, external_wins: bool | None
+    x: dict[str, Line],
+    e: dict[str, Line],
+    b: dict[str, Line],
+    b_erp: dict[str, Line],
+    *,
+    external_wins: bool | None,
+    external_owns: bool,
+    outward: bool = False,
 ) -> tuple[list[dict[str, Any]], bool]:
     """The merged lines, and whether a clash is left that nobody may decide."""
     made, torn = [], False
@@ -222,7 +253,7 @@ def merged_lines(
         ours, theirs, base, spelled = e.get(key), x.get(key), b.get(key), b_erp.get(key)
         if base is not None and (ours is None or theirs is None):
             kept, untouched = (ours, spelled) if theirs is None else (theirs, base)
-            if kept == untouched:
+            if untouched is not None and not _line_edited(kept or {}, untouched):
                 continue  # deleted on one side, untouched on the other
             torn |= external_wins is None
             if (theirs is not None) == bool(external_wins):
@@ -234,6 +265,9 @@ def merged_lines(
         line = {}
         for name in theirs:
             new, old, was = theirs[name], ours.get(name), (base or {}).get(name)
+            if base is not None and name not in base:
+                line[name] = _met(new, old, external_owns=external_owns, outward=outward)
+                continue
             both = new != old and (base is None or (new != was and old != (spelled or {}).get(name)))
             torn |= both and external_wins is None
             line[name] = new if (both and external_wins) or (not both and new != was) else old

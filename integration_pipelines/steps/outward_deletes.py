@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from integration_pipelines.canonical import array, extension
 from integration_pipelines.model import Batch, Change, ConflictStrategy, DeletePolicy, bools, concat, plan_frame
 from integration_pipelines.steps import external_side, sides
-from integration_pipelines.steps.base import Base, Bools, differs
+from integration_pipelines.steps.base import Base, Bools
 from integration_pipelines.steps.external_side import ExternalSide
+from integration_pipelines.steps.lines import edited_cells
 from integration_pipelines.steps.outgoing import created, raw_json
 from integration_pipelines.steps.run import Run
 
@@ -34,7 +35,7 @@ def deleted(run: Run, batch: Batch, pairs: pd.DataFrame) -> Batch:
     there = there.aligned(array(pairs["external_id"]), batch.records.index)
     with run.database.tenant(run.tenant) as scope:
         base = sides.known_base(run, scope, pairs, array(pairs["external_id"]).to_pylist())
-    edited = np.asarray((base.known & there.said & differs(there.texts, base.external)).any(axis=1))
+    edited = np.asarray((base.known & there.said & edited_cells(run, there.texts, base.external)).any(axis=1))
     keeps, parks = _against_edits(run, batch, there, edited)
     parts.append(sides.skipped(run, batch.take(keeps)))
     kept = batch.take(~keeps).alone()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from integration_pipelines.canonical import TEXT, array, extension, json_text, parse_json
 from integration_pipelines.model import Batch
 from integration_pipelines.steps.base import Base, Bools
-from integration_pipelines.steps.lines import by_key, external_wins, line_value, merged_lines, written_lines
+from integration_pipelines.steps.lines import Line, by_key, external_wins, line_value, merged_lines, written_lines
 from integration_pipelines.steps.merge import Sent, Sides
 from integration_pipelines.steps.outgoing import filled, mapped
 from integration_pipelines.steps.references import external_references
@@ -45,12 +45,14 @@ def merge_lines_outward(
         four = (state.external, state.erp, state.base.external, state.base.erp)
         for row in np.flatnonzero(contested[:, at]):
             x, e, b, spelled = (by_key(side[name].iloc[row], lines.key) for side in four)
-            found, torn = merged_lines(x, e, b, spelled, external_wins=external_wins(run, state, int(row), at))
+            wins, owns = external_wins(run, state, int(row), at), run.policies[at].external_owns
+            found, torn = merged_lines(x, e, b, spelled, external_wins=wins, external_owns=owns, outward=True)
             texts[row] = written_lines(found, lines)
             clash[row, at], send[row, at] = torn, not torn and texts[row] != state.external[name].iloc[row]
             merged[row, at] = send[row, at]
             if send[row, at]:
-                ours, _ = merged_lines(b, e, b, spelled, external_wins=False)
+                met = b if owns else _with_met(b, e)
+                ours, _ = merged_lines(met, e, met, spelled, external_wins=False, external_owns=owns)
                 agreed_x[row], agreed_e[row] = written_lines(ours, lines), state.erp[name].iloc[row]
         if merged[:, at].any():
             fresh = _mapped_again(run, batch.take(merged[:, at]), name, [texts[row] for row in np.flatnonzero(merged[:, at])])
@@ -62,6 +64,12 @@ def merge_lines_outward(
             erp=base.erp.assign(**{name: extension(pa.array(agreed_e, TEXT))}),
         )
     return MergedLines(_upon(run, batch, raw), Sent(send, clash, sent.agreed), base, merged)
+
+
+def _with_met(b: dict[str, Line], e: dict[str, Line]) -> dict[str, Line]:
+    """B's lines with the fields that they lack and that now go out: the ERP's values."""
+    sent = {key: {name: text for name, text in line.items() if text is not None} for key, line in e.items()}
+    return {key: {**sent.get(key, {}), **line} for key, line in b.items()}
 
 
 def _sends(run: Run, name: str) -> bool:
