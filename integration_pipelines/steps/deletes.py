@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import aligned, array, extension, rows_json
+from integration_pipelines.canonical import aligned, array, canonical, extension, rows_json
 from integration_pipelines.model import (
     Batch,
     Change,
@@ -26,7 +26,7 @@ from integration_pipelines.steps.base import Base, Bools
 from integration_pipelines.steps.lines import edited_cells
 from integration_pipelines.steps.meeting import created
 from integration_pipelines.steps.run import Run
-from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base
+from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base, said
 from integration_pipelines.store.database import Scope
 
 
@@ -175,7 +175,7 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
     ours = deleted & bools(pc.is_null(array(pairs["external_fingerprint"])))
     unlinked = bools(pc.is_null(array(pairs["link_id"])))
     strategy = run.config.strategy
-    again = ours | unlinked | (strategy is ConflictStrategy.SOURCE_WINS)
+    again = np.full(len(batch), strategy is ConflictStrategy.SOURCE_WINS)
     if strategy is ConflictStrategy.LAST_WRITE_WINS:
         erp_ids = array(pairs["erp_id"]).to_pylist()
         log = erp_in(run, scope).changed_at(run.target, erp_ids)
@@ -186,7 +186,9 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
         deleted_at = np.array([gone.get(e, np.datetime64("NaT", "us")) for e in erp_ids], dtype="datetime64[us]")
         with np.errstate(invalid="ignore"):
             again |= instants(batch.marks) > deleted_at
-    parked = ~again & (strategy is ConflictStrategy.MANUAL)
+    edited = _edited_over_there(run, scope, batch, pairs)  # or it is only the mapping that has changed
+    again = ours | unlinked | (again & edited)
+    parked = ~again & edited & (strategy is ConflictStrategy.MANUAL)
     batch = batch.reject(
         parked,
         error_type="conflict",
@@ -199,3 +201,10 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
     # Where the ERP's deletions travel, this one is not settled before it has: the record over there still stands.
     ended = bools(pc.equal(array(pairs["state"]), "deleted"))[~again] | (run.outward is None)
     return concat([back, _settled(run, rest, pairs[~again], settle=ended, prints=prints)])
+
+
+def _edited_over_there(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Bools:
+    """Which records are not as B has them, as far as it knows them."""
+    base, shown = known_base(run, scope, pairs), said(batch)
+    edited = base.known & shown & edited_cells(run, canonical(batch.records, run.fields), base.external)
+    return np.asarray(edited.any(axis=1) | ~base.known.any(axis=1))

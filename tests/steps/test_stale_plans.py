@@ -131,3 +131,20 @@ class TestNewMappingVersion:
         assert world.customers()[0]["email"] == "ada@example.org"
         again, _ = world.sync()
         assert (again.succeeded, again.processed) == (0, 1)  # the window is the ordinary one again
+
+    @pytest.mark.parametrize("edited", [False, True])
+    @pytest.mark.parametrize("strategy", ["manual", "source_wins", "target_wins"])
+    def test_a_deletion_in_the_erp_stands_where_only_the_mapping_has_changed_since(
+        self, database: Database, settings: Settings, strategy: str, edited: bool
+    ) -> None:
+        world = make_world(database, settings, direction="bidirectional", strategy=strategy, delete_policy="propagate")
+        fill(world).sync()
+        world.change("DELETE FROM erp.customer WHERE customer_number = '001'")
+        if edited:
+            world.book.write_note("Client", "C1", Phone="edited over there")
+        new_mapping(world, CLIENT_MAPPING + "  - {constant: trade, target: industry}\n")
+        world.sync()
+        wins, parks = edited and strategy == "source_wins", edited and strategy == "manual"
+        assert bool(world.errors()) == parks
+        assert phone(world, "001") == ("edited over there" if wins else "gone")
+        assert world.book.notes["Client"]["C1"].deleted is not (wins or parks)
