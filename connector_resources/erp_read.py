@@ -70,9 +70,11 @@ class ErpPages:
         return page(found, columns, version=version, modified=modified)
 
     def _told(self, record: str) -> Page:
-        """A record that cannot be read, with the name of the first field that is to blame."""
+        """A record that cannot be read, with the name of the first field that is to blame; or as it is, if it can by now."""
         names = ["", *dict.fromkeys(map(_top, self.fields))]  # without any field there is the modification still
-        found = next(name for name in names if self._breaks(name, record))
+        found = next((name for name in names if self._breaks(name, record)), None)
+        if found is None:
+            return self._read(self.fields, [record])
         field = found or self.stored.entity.modified or self.stored.entity.key
         self.unreadable += 1
         if self.unreadable > MOST_UNREADABLE:
