@@ -68,19 +68,25 @@ def applied_intents(schema: str) -> Iterator[str]:
 
 
 def fitting(entity: CatalogueEntity) -> Iterator[str]:
-    """Statements that fail when the user's table is not as the catalogue says: a column that it lacks, or a key that does not
-    tell one record from all others, whichever tenant's they are."""
+    """Statements that fail when the user's table is not as the catalogue says: a column that it lacks, one that is a view or
+    has heirs (nobody hears what is written to what stands behind it), or a key that does not tell one record from all others,
+    whichever tenant's they are."""
     columns = [*entity.columns.values(), *([entity.tenant_column] if entity.tenant_column else [])]
     table, key = table_name(entity), entity.columns[entity.entity.key]
     yield f"SELECT {', '.join(map(quoted, columns))} FROM {table} WHERE false"
-    refusal = f"the key {key} of {table} must be NOT NULL and have a unique index of its own"
-    yield f"""DO {
-        _literal(f'''BEGIN
-        IF NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indkey[0] = a.attnum
-                       WHERE a.attrelid = {_literal(table)}::regclass AND a.attname = {_literal(key)} AND a.attnotnull
-                       AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL)
-        THEN RAISE invalid_column_reference USING MESSAGE = {_literal(refusal)}; END IF; END''')
-    }"""
+    plain = f"""SELECT FROM pg_class c WHERE oid = {_literal(table)}::regclass AND (
+                    relkind = 'p' OR relkind = 'r' AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid))"""
+    yield _demanded(plain, f"{table} must be a table, and none that others inherit from")
+    unique = f"""SELECT FROM pg_attribute a JOIN pg_index i ON i.indrelid = a.attrelid AND i.indkey[0] = a.attnum
+                 WHERE a.attrelid = {_literal(table)}::regclass AND a.attname = {_literal(key)} AND a.attnotnull
+                 AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL"""
+    yield _demanded(unique, f"the key {key} of {table} must be NOT NULL and have a unique index of its own")
+
+
+def _demanded(query: str, refusal: str) -> str:
+    """A statement that fails with this sentence when the query finds nothing."""
+    body = f"BEGIN IF NOT EXISTS ({query}) THEN RAISE wrong_object_type USING MESSAGE = {_literal(refusal)}; END IF; END"
+    return f"DO {_literal(body)}"
 
 
 def is_partitioned(connection: sa.Connection, entity: CatalogueEntity) -> bool:

@@ -187,6 +187,14 @@ def test_a_key_that_is_not_unique_by_itself_is_refused_before_anything_is_made(m
         make(orders, LINES)
 
 
+@pytest.mark.parametrize(
+    "more", ["CREATE TABLE old_orders () INHERITS (orders)", "ALTER TABLE orders RENAME TO o; CREATE VIEW orders AS TABLE o"]
+)
+def test_what_is_written_to_behind_our_back_is_refused(make: Make, more: str) -> None:
+    with pytest.raises(ConfigurationError, match=r'"public"."orders" must be a table, and none that others inherit from'):
+        make(ORDERS.format(kind="text"), LINES, *more.split("; "))
+
+
 def test_another_tenants_lines_stay_as_they_are(make: Make) -> None:
     """Even where their document is ours, which no ERP should let happen."""
     ours, others = uuid4(), uuid4()
