@@ -5,7 +5,7 @@ without a key are one field as a whole. In a line, a field that the other side d
 is of a newer mapping version, and meets for the first time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any
@@ -214,6 +214,28 @@ def put_value(line: dict[str, Any], path: str, value: Any) -> None:
 def by_key(text: object, key: str) -> dict[str, Line]:
     found = parse_json(text) if isinstance(text, str) else []
     return {str(line[key]): line for line in found}
+
+
+def own_fields(texts: pa.Array, lines: Lines, fields: Sequence[Field]) -> pa.Array:
+    """Lists of lines with these fields of them alone."""
+    names = {field.name for field in fields}
+
+    def own(text: str) -> str:
+        return written_lines([{n: t for n, t in line.items() if n in names} for line in parse_json(text)], lines)
+
+    return per_unique(texts, own, TEXT)
+
+
+def foreign_fields(now: str | None, before: str | None, lines: Lines, fields: Sequence[Field]) -> str | None:
+    """The lines of `now`, each with those of its fields in `before` that are not among `fields`."""
+    if now is None or before is None or lines.key is None:
+        return now
+    names, was = {field.name for field in fields}, by_key(before, lines.key)
+    found = [
+        {**{n: t for n, t in was.get(key, {}).items() if n not in names}, **line}
+        for key, line in by_key(now, lines.key).items()
+    ]
+    return written_lines(found, lines)
 
 
 def edited_cells(run: Run, texts: pd.DataFrame, base: pd.DataFrame) -> Bools:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,7 +15,7 @@ from connector_resources.frames import arrow_type
 from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index
 from integration_pipelines.model import Batch, Change, Side, absence_frame, bools, marks_frame, plan_frame
 from integration_pipelines.steps.base import ERP, Base, Bools, differs
-from integration_pipelines.steps.lines import arranged
+from integration_pipelines.steps.lines import arranged, foreign_fields, own_fields
 from integration_pipelines.steps.merge import Instants
 from integration_pipelines.steps.run import Run
 from integration_pipelines.store.database import Scope
@@ -115,7 +116,14 @@ def known_base(run: Run, scope: Scope, pairs: pd.DataFrame, external_ids: Sequen
     links = array(pairs["link_id"]).to_pylist()
     kept = bases(scope, [link for link in links if link is not None])
     sealed = [kept.get(link) for link in links]
-    return Base.opened(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
+    base = Base.opened(open_sealed(scope, sealed, places), [f.name for f in run.fields], pairs.index)
+    if not run.lines or not shares_pair(scope, run.config):
+        return base
+
+    def own(texts: pd.DataFrame) -> pd.DataFrame:
+        return texts.assign(**{n: extension(own_fields(array(texts[n]), *about)) for n, about in run.lines.items()})
+
+    return Base(own(base.external), own(base.erp), base.known)
 
 
 def with_others(run: Run, scope: Scope, rows: pd.DataFrame) -> pa.Array:
@@ -128,13 +136,26 @@ def with_others(run: Run, scope: Scope, rows: pd.DataFrame) -> pa.Array:
     known = rows[stands]
     places = run.pair.base_places(scope.vault, array(known["external_id"]).to_pylist())
     kept = bases(scope, links.filter(pa.array(stands)).to_pylist())
-    before = open_sealed(scope, [kept.get(link) for link in array(known["link_id"]).to_pylist()], places)
+    held = open_sealed(scope, [kept.get(link) for link in array(known["link_id"]).to_pylist()], places)
     own = {name for field in run.fields for name in (field.name, ERP + field.name)}
     merged = []
-    for now, was in zip(array(known["base"]).to_pylist(), before, strict=True):
-        others = {name: value for name, value in orjson.loads(was or b"{}").items() if name not in own}
-        merged.append(orjson.dumps({**others, **orjson.loads(now or b"{}")}))
+    for now, was in zip(array(known["base"]).to_pylist(), held, strict=True):
+        before = orjson.loads(was or b"{}")
+        others = {name: value for name, value in before.items() if name not in own}
+        merged.append(orjson.dumps({**others, **_lines_with_others(run, orjson.loads(now or b"{}"), before)}))
     return pc.replace_with_mask(base, pa.array(stands), pa.array(merged, pa.binary()))
+
+
+def _lines_with_others(run: Run, now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The same of the fields inside child lines, in the spelling of each side."""
+    for name, (lines, fields) in run.lines.items():
+        if name in now and name in before:
+            told, spelled = (
+                foreign_fields(now.get(side, now[name]), before.get(side, before[name]), lines, fields)
+                for side in (name, ERP + name)
+            )
+            now = {**now, name: told, **({ERP + name: spelled} if spelled != told else {})}
+    return now
 
 
 def said(batch: Batch) -> Bools:

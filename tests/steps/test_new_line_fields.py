@@ -188,3 +188,18 @@ def test_a_field_that_a_new_version_takes_away_brings_no_deleted_line_back(order
     new_mapping(orders.world, before(MAPPING))
     orders.world.sync()
     assert (described(orders), orders.world.errors()) == ([(1, "One")], [])
+
+
+@STRATEGIES
+def test_two_mappings_of_a_pair_leave_each_other_what_they_know_of_lines(orders: Orders, policy: str) -> None:
+    whole = orders.world.second_sync(MAPPING, strategy=policy)
+    orders.put(line(1, "outside"), line(2, "outside"))
+    whole.sync()
+    edit(orders, 1, description="typed")
+    orders.put(line(1, "outside", qty="5"), line(2, "outside"))
+    orders.world.sync()
+    whole.sync()
+    assert (described(orders), whole.errors()) == ([(1, "typed"), (2, "outside")], [])
+    orders.put(line(1, "outside", qty="5"), line(2, "edited"))
+    whole.sync()
+    assert described(orders) == [(1, "typed"), (2, "edited")]
