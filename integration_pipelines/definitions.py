@@ -1,6 +1,10 @@
 """What Dagster loads: a job for each active sync config, the schedules, and the sweeper."""
 
+from uuid import UUID
+
 import dagster as dg
+from dagster._check import CheckError
+from dagster_shared.error import DagsterError
 
 from integration_pipelines.orchestration.jobs import sync_job
 from integration_pipelines.orchestration.schedules import schedule_of
@@ -21,6 +25,17 @@ def defs() -> dg.Definitions:
             configs = syncs.active(database)
         finally:
             database.close()
-    jobs = [(config, sync_job(tenant, config)) for tenant, config in configs]
-    schedules = [found for config, job in jobs if isinstance(config, syncs.SyncConfig) and (found := schedule_of(config, job))]
-    return dg.Definitions(jobs=[job for _, job in jobs], schedules=schedules, sensors=[sweeper])
+    made = [_made(tenant, config) for tenant, config in configs]
+    schedules = [schedule for _, schedule in made if schedule is not None]
+    return dg.Definitions(jobs=[job for job, _ in made], schedules=schedules, sensors=[sweeper])
+
+
+def _made(
+    tenant: UUID, config: syncs.SyncConfig | syncs.BrokenConfig
+) -> tuple[dg.JobDefinition, dg.ScheduleDefinition | None]:
+    try:
+        job = sync_job(tenant, config)
+        return job, schedule_of(config, job) if isinstance(config, syncs.SyncConfig) else None
+    except (DagsterError, CheckError, ValueError) as problem:  # Dagster is stricter here than the store
+        reason = str(problem).strip().splitlines()[0]
+        return sync_job(tenant, syncs.BrokenConfig(config.id, config.connector_id, config.name, reason)), None

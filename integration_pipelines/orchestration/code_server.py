@@ -33,6 +33,7 @@ MODULE = "integration_pipelines.definitions"
 LOCATION = MODULE
 """The name of the code location, as `dagster dev` would give it too."""
 POLL = 0.25
+AGAIN = 10.0  # seconds after which what could not be loaded is tried again
 LONGEST_BURST = 5.0  # seconds of ceaseless changes after which a reload comes nevertheless
 THREADS = 16
 _LOG = logging.getLogger("integration.code_server")
@@ -76,8 +77,9 @@ class CodeServer(DagsterApiServer):
             known = self._answers[request.job_name] = job, super().ExternalJob(request, context)
         return known[1]
 
-    def reload(self) -> None:
-        """Build the definitions again and swap them in; where that fails the old ones stay, and the log says why."""
+    def reload(self) -> bool:
+        """Build the definitions again and swap them in; where that fails the old ones stay, the log says why, and the answer
+        is False."""
         with self._reload_lock:
             try:
                 loaded = LoadedRepositories(self._loadable_target_origin, None, self._entry_point, None)
@@ -85,13 +87,19 @@ class CodeServer(DagsterApiServer):
                 _LOG.exception("The definitions could not be loaded; the ones before stay.")
                 if self._loaded_repositories is None:
                     self._serializable_load_error = serializable_error_info_from_exc_info(sys.exc_info())
-                return
+                return False
             self._loaded_repositories = loaded
             there = {name for repository in loaded.definitions_by_name.values() for name in repository.job_names}
             self._answers = {name: answer for name, answer in self._answers.items() if name in there}
             self._serializable_load_error = None
             self._server_id = str(uuid.uuid4())
             _LOG.info("The definitions were loaded anew.")
+            return True
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing is loaded, because that has failed."""
+        return self._serializable_load_error is not None
 
     def ReloadCode(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the name in Dagster's protocol
         """The reload button of Dagster's UI."""
@@ -126,7 +134,8 @@ def serve(settings: Settings, database: Database) -> None:
 
 
 def follow(server: CodeServer, database: Database, seen: str, stop: threading.Event) -> None:
-    """Reload whenever the sync configs are others than `seen`, once they have been quiet for a moment; until `stop` is set."""
+    """Reload whenever the sync configs are others than `seen`, once they have been quiet for a moment; until `stop` is set.
+    What could not be loaded is tried again."""
     latest, current = seen, time.monotonic()
     while not stop.wait(POLL):
         try:
@@ -135,8 +144,14 @@ def follow(server: CodeServer, database: Database, seen: str, stop: threading.Ev
             _LOG.warning("%s Trying again.", problem)
             stop.wait(1.0)
             continue
-        if latest == seen:
+        except Exception:  # noqa: BLE001 - whatever it is, a thread that ends would leave everything as it is now, in silence
+            _LOG.exception("The sync configs could not be looked at; trying again.")
+            stop.wait(1.0)
+            continue
+        if latest == seen and not server.broken:
             current = time.monotonic()
         elif latest == before or time.monotonic() - current > LONGEST_BURST:
-            seen = latest
-            server.reload()
+            if server.reload():
+                seen = latest
+            else:
+                stop.wait(AGAIN)

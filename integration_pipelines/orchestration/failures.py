@@ -18,7 +18,7 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 
 from connector_resources.errors import IntegrationError, QuotaReached, RetryableError
 from integration_pipelines.orchestration.launcher import WORKER_TAG
-from integration_pipelines.orchestration.session import Session
+from integration_pipelines.orchestration.session import Paused, Session
 from integration_pipelines.store.retries import AfterFailure
 
 RETRIES = 3
@@ -44,7 +44,8 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
         session.fail(problem.error_type, str(problem), AfterFailure.RETRY)
         raise dg.Failure(f"{problem} Given up after {RETRIES + 1} tries.", allow_retries=False) from None
     except IntegrationError as problem:
-        session.fail(problem.error_type, str(problem), AfterFailure.ALERT)
+        after = AfterFailure.NOTHING if isinstance(problem, Paused) else AfterFailure.ALERT
+        session.fail(problem.error_type, str(problem), after)
         raise dg.Failure(str(problem), allow_retries=False) from None
     except (dg.Failure, dg.RetryRequested):
         raise

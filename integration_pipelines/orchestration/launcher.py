@@ -60,6 +60,8 @@ class WarmRunLauncher(RunLauncher[Any], ConfigurableClass):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
+        if run.tags.get(WORKER_TAG):  # of the run that this one repeats
+            self._instance.add_run_tags(run.run_id, {WORKER_TAG: ""})
         self.warm_up()
         process = self._context().Process(target=work, args=(run.run_id, self._instance.get_ref()))
         process.start()

@@ -33,6 +33,10 @@ LONGEST_TURN = timedelta(minutes=10)
 LONGEST_QUEUE = timedelta(minutes=1)
 
 
+class Paused(ConfigurationError):
+    """A person has said that the sync is not to run; nobody needs to be told."""
+
+
 class Busy(RetryableError):
     """Another run of the same pair is under way."""
 
@@ -85,6 +89,10 @@ class Session:
                 config = syncs.get(scope, self.sync_id)
                 connector = connectors.get(scope, config.connector_id)
             if self.ids is not None:
+                if not config.is_active:
+                    raise Paused(
+                        f"Sync config {config.id} is paused; `integration sync resume {config.id}` lets it run again."
+                    )
                 self._open(config, connector.revision, self.ids)
             external = self._external or ConnectorResource(self.settings, utc_now).open(self.database, self.tenant, connector)
             self._external = external
@@ -119,7 +127,7 @@ class Session:
             history.sweep(self.database, utc_now())
             with self.database.tenant(self.tenant) as scope:
                 now = utc_now()
-                if not turns.ahead(scope, run.config, parents, now, due_too=now < began + LONGEST_QUEUE):
+                if not turns.ahead(scope, run.config, parents, now, me=run.opened.id, due_too=now < began + LONGEST_QUEUE):
                     return
             time.sleep(1)
 
@@ -139,6 +147,7 @@ class Session:
     def _lock(self, config: SyncConfig, connector_revision: int, ids: RunIds) -> None:
         if self._locks is None:
             self._locks = self.database.engine.connect()
+            self._locks.execute(sa.text("SELECT pg_advisory_lock(:k)"), {"k": history.run_key(ids.run_id)})
         pair = f"{self.tenant}/{config.connector_id}/{config.external_entity}/{config.erp_entity}"
         free = self._locks.execute(sa.text("SELECT pg_try_advisory_lock(hashtextextended(:pair, 0))"), {"pair": pair}).scalar()
         self._locks.commit()

@@ -26,7 +26,7 @@ from integration_pipelines.orchestration.code_server import LOCATION
 from integration_pipelines.orchestration.launcher import WORKER_TAG, Worker
 from integration_pipelines.orchestration.session import RunIds, Session, utc_now
 from integration_pipelines.settings import Settings
-from integration_pipelines.store import retries
+from integration_pipelines.store import history, retries
 from integration_pipelines.store.database import Database
 
 INTERVAL = 2.0
@@ -58,7 +58,10 @@ class Upkeep:
         self.note_runs_without_history(context.instance)
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
-                self.retry(context, location, tenant, history_id)
+                try:
+                    self.retry(context, location, tenant, history_id)
+                except Exception:  # noqa: BLE001 - one that cannot be tried again must not hold up the others
+                    _LOG.exception("The run of history row %s could not be tried again; trying later.", history_id)
 
     def look_at_the_clock(self) -> None:
         """Where it was set back, end this process: Dagster's daemons remember the times to come. Whoever watches over it
@@ -72,11 +75,18 @@ class Upkeep:
         self._latest = now
 
     def bury(self, instance: dg.DagsterInstance) -> None:
-        """A run that goes on for Dagster, and whose history was closed as failed some time ago: its process, which is none
-        that the launcher can look at, has died. It would keep its place in the queue's limits for ever."""
-        going_on = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        runs = {UUID(run.run_id): run for run in going_on if not (worker := Worker.of(run)) or not worker.alive()}
-        for run_id in retries.closed(self.database, list(runs), utc_now() - GRACE) if runs else ():
+        """A run that goes on for Dagster, and whose process, which is none that the launcher can look at, holds no lock any
+        more: it has died, whatever its history says. It would keep its place in the queue's limits for ever."""
+        going_on = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        runs = {
+            UUID(record.dagster_run.run_id): record.dagster_run
+            for record in going_on
+            if record.dagster_run.job_name.startswith("sync_")
+            and record.start_time is not None
+            and utc_now().timestamp() - record.start_time > GRACE.total_seconds()
+            and not ((worker := Worker.of(record.dagster_run)) and worker.alive())
+        }
+        for run_id in history.dead(self.database, list(runs)) if runs else ():
             instance.report_run_failed(runs[run_id], "The process of this run died.")
 
     def bury_unborn(self, instance: dg.DagsterInstance) -> None:
@@ -84,8 +94,9 @@ class Upkeep:
         Dagster asks only after the health of runs that have started, and waits minutes for the others."""
         for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
             worker = Worker.of(record.dagster_run)
-            if worker is not None:
-                dead = worker.host == socket.gethostname() and not worker.alive()
+            if worker is not None:  # for a moment it may still be that of the run which this one repeats
+                looked_at = utc_now() - timedelta(seconds=INTERVAL)
+                dead = worker.host == socket.gethostname() and not worker.alive() and record.update_timestamp < looked_at
             else:
                 dead = record.update_timestamp < self._began < utc_now() - GRACE
             if dead:

@@ -27,6 +27,7 @@ from integration_pipelines.steps.lines import edited_cells
 from integration_pipelines.steps.meeting import created
 from integration_pipelines.steps.run import Run
 from integration_pipelines.steps.sides import ErpSide, erp_in, erp_instants, erp_side, instants, known_base, said
+from integration_pipelines.store import links
 from integration_pipelines.store.database import Scope
 
 
@@ -204,7 +205,11 @@ def lost_in_erp(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame, print
 
 
 def _edited_over_there(run: Run, scope: Scope, batch: Batch, pairs: pd.DataFrame) -> Bools:
-    """Which records are not as B has them, as far as it knows them."""
+    """Which records are not as B has them, as far as it knows them. Under the mapping version of B any news is an edit."""
     base, shown = known_base(run, scope, pairs), said(batch)
     edited = base.known & shown & edited_cells(run, canonical(batch.records, run.fields), base.external)
-    return np.asarray(edited.any(axis=1) | ~base.known.any(axis=1))
+    mapping = run.attempt.field_mapping_id if run.attempt else run.config.mapping_id
+    linked = array(pairs["link_id"])
+    same = links.mapped_by(scope, linked.drop_null().to_pylist(), mapping)
+    told = bools(pc.is_in(linked, value_set=pa.array(list(same), pa.int64())))
+    return np.asarray(edited.any(axis=1) | ~base.known.any(axis=1) | told)

@@ -43,7 +43,7 @@ class Alert:
 
 
 def failed(scope: Scope, history_id: int) -> None:
-    """Nothing more is tried by itself. Of one outage there is one alert."""
+    """Nothing more is tried by itself. Of one outage there is one alert that somebody hears."""
     _record(scope, history_id, FAILED)
 
 
@@ -57,6 +57,7 @@ def _record(scope: Scope, history_id: int, kind: str) -> None:
         """INSERT INTO alerts (tenant_id, sync_configuration_id, sync_history_id, kind)
            SELECT h.tenant_id, h.sync_configuration_id, h.id, CAST(:kind AS text) FROM sync_history h
            WHERE h.id = :id AND COALESCE((SELECT kind FROM alerts a WHERE a.sync_configuration_id = h.sync_configuration_id
+                                            AND (a.sent_at IS NOT NULL OR a.due_at IS NOT NULL OR a.done_channels <> '{}')
                                           ORDER BY a.id DESC LIMIT 1), 'recovered') <> CAST(:kind AS text)""",
         id=history_id,
         kind=kind,
@@ -114,11 +115,11 @@ def _overtaken(scope: Scope, alert_id: int) -> bool:
 
 
 def settle(scope: Scope, alert_id: int, heard: Sequence[int], problem: str | None, now: datetime) -> None:
-    """Note the channels that have heard of it. With a problem it stays due, for a day; without one it is sent."""
+    """Note the channels that have heard of it. With a problem it stays due, for a day of tries; without one it is sent."""
     scope.run(
         """UPDATE alerts SET done_channels = done_channels || CAST(:heard AS bigint[]), problem = :problem,
                   sent_at = CASE WHEN CAST(:problem AS text) IS NULL THEN CAST(:now AS timestamptz) END,
-                  due_at = CASE WHEN :problem IS NOT NULL AND created_at > :now - interval '24 hours' THEN due_at END
+                  due_at = CASE WHEN :problem IS NOT NULL AND tries < 29 THEN due_at END
            WHERE id = :id""",
         id=alert_id,
         heard=list(heard),

@@ -6,9 +6,10 @@ tenants' tables. What is needed before a tenant is known comes from `Database.di
 A connection works as the role integration_app, whoever logged in: neither superuser nor owner, so that policies hold.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 OLDEST = 140000
-# A client that was killed must not leave its statement, and the locks of it, behind. The styles are what frames are
-# read in.
-_SESSION = "-c timezone=UTC -c datestyle=ISO -c bytea_output=hex -c client_connection_check_interval=2000"
+# A client that was killed must not leave its statement, and the locks of it, behind, nor one whose machine is gone. The styles
+# are what frames are read in.
+_SESSION = (
+    "-c timezone=UTC -c datestyle=ISO -c bytea_output=hex -c client_connection_check_interval=2000 "
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=4"
+)
 
 
 def engine(url: str, *, role: str | None, name: str = "integration", **options: Any) -> sa.Engine:
@@ -90,11 +94,16 @@ def explained(url: str) -> Iterator[None]:
 
 @dataclass
 class Scope:
-    """One transaction of one tenant."""
+    """One transaction of one tenant. Its key is opened when somebody needs it: one that does not open stops no one else."""
 
     connection: sa.Connection
     tenant: UUID
-    vault: Vault
+    key: Callable[[], bytes]
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Raises ConfigurationError where the tenant's key does not open."""
+        return Vault(self.tenant, self.key())
 
     def run(self, sql: str, **values: Any) -> sa.CursorResult[Any]:
         return self.connection.execute(sa.text(sql), values)
@@ -141,15 +150,20 @@ class Database:
 
     def enter(self, connection: sa.Connection, tenant: UUID) -> Scope:
         connection.execute(sa.text("SELECT set_config('app.tenant_id', :t, true)"), {"t": str(tenant)})
-        return Scope(connection, tenant, Vault(tenant, self._tenant_key(connection, tenant)))
+        return Scope(connection, tenant, self._tenant_key(connection, tenant))
 
-    def _tenant_key(self, connection: sa.Connection, tenant: UUID) -> bytes:
-        if tenant not in self._tenant_keys:
-            row = connection.execute(sa.text("SELECT wrapped, master_key_id FROM tenant_keys")).first()
-            if row is None:
-                raise ConfigurationError(f"There is no tenant {tenant}.")
+    def _tenant_key(self, connection: sa.Connection, tenant: UUID) -> Callable[[], bytes]:
+        if tenant in self._tenant_keys:
+            return lambda: self._tenant_keys[tenant]
+        row = connection.execute(sa.text("SELECT wrapped, master_key_id FROM tenant_keys")).first()
+        if row is None:
+            raise ConfigurationError(f"There is no tenant {tenant}.")
+
+        def opened() -> bytes:
             self._tenant_keys[tenant] = unwrap_tenant_key(self.master.for_id(row.master_key_id), tenant, row.wrapped)
-        return self._tenant_keys[tenant]
+            return self._tenant_keys[tenant]
+
+        return opened
 
     def check_master_key(self) -> None:
         """Raises ConfigurationError when the database was encrypted with another key. Sentence names both keys."""

@@ -3,7 +3,8 @@
 processed = succeeded + failed + skipped, in every state of the row: counts are added in the transaction of what they count.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 
-from connector_resources.errors import IntegrationError
+from connector_resources.errors import ConfigurationError, IntegrationError
 from integration_pipelines.events import SyncCompleted, SyncFailed, SyncStarted
 from integration_pipelines.model import Side, SyncStatus
 from integration_pipelines.store import alerts, audit, outbox, retries
@@ -20,8 +21,8 @@ from integration_pipelines.store.database import Database, Scope
 from integration_pipelines.store.retries import AfterFailure
 from integration_pipelines.store.syncs import SyncConfig
 
+_LOG = logging.getLogger("integration.history")
 _DEAD = "The process of this run died before it had finished. What it had committed stands; the next run goes on from there."
-
 
 _CLOSED = (
     "This run was taken for dead and closed while its connection to the database was lost; it ends here, and is tried again."
@@ -298,14 +299,30 @@ def lock_key(history_id: int) -> int:
     return (0x1E6A711 << 36) | history_id
 
 
+def run_key(run_id: UUID) -> int:
+    """The same of a run that may have no history yet, or none that goes on."""
+    return (0x1E6A713 << 36) | run_id.int >> 92
+
+
+def dead(database: Database, runs: Sequence[UUID]) -> set[UUID]:
+    """Those of these runs whose process does not live, wherever it was."""
+    with database.directory() as connection:
+        free = sa.text("SELECT pg_try_advisory_xact_lock(:k)")
+        return {run for run in runs if connection.execute(free, {"k": run_key(run)}).scalar()}
+
+
 def sweep(database: Database, now: datetime) -> list[UUID]:
     """Close what dead processes left open; returns the run ids. A row is dead when nobody holds its lock."""
     with database.directory() as connection:
         running = connection.execute(sa.text("SELECT history_id, tenant FROM running_histories()")).all()
     closed = []
     for row in running:
-        with database.tenant(row.tenant) as scope:
-            free = scope.run("SELECT pg_try_advisory_xact_lock(:k)", k=lock_key(row.history_id)).scalar()
-            if free and fail(scope, row.history_id, _DEAD, now):
-                closed.append(scope.run("SELECT run_id FROM sync_history WHERE id = :id", id=row.history_id).scalar_one())
+        try:
+            with database.tenant(row.tenant) as scope:
+                free = scope.run("SELECT pg_try_advisory_xact_lock(:k)", k=lock_key(row.history_id)).scalar()
+                if free and fail(scope, row.history_id, _DEAD, now):
+                    found = scope.run("SELECT run_id FROM sync_history WHERE id = :id", id=row.history_id)
+                    closed.append(found.scalar_one())
+        except (ConfigurationError, sa.exc.DataError) as problem:  # of one tenant; it must not hold up the others
+            _LOG.warning("History row %s of a dead run could not be closed: %s", row.history_id, problem)
     return closed

@@ -66,6 +66,14 @@ def find(scope: Scope, pair: Pair, ids: Sequence[str], side: Side = Side.EXTERNA
     return frame(columns, record_index(columns.pop(key)))
 
 
+def mapped_by(scope: Scope, links: Sequence[int], mapping_id: int) -> set[int]:
+    """Those of these links that were last saved under this mapping version."""
+    found = scope.run(
+        "SELECT id FROM identity_links WHERE id = ANY(:ids) AND field_mapping_id = :m", ids=list(links), m=mapping_id
+    )
+    return set(found.scalars())
+
+
 def bases(scope: Scope, link_ids: Sequence[int]) -> Mapping[int, bytes]:
     """What these links' two sides last agreed on, sealed."""
     probe = "SELECT id, base FROM identity_links WHERE id = wanted.bigint OFFSET 0"

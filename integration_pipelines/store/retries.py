@@ -77,15 +77,14 @@ def look(scope: Scope, history_id: int) -> UUID | None:
 
 
 def taken(scope: Scope, history_id: int) -> None:
-    """It is tried again by now, or never will be."""
+    """It is tried again by now, or never will be. What its chain has staged counts as fresh: the new run may wait its turn."""
     scope.run("UPDATE sync_history SET retry_at = NULL WHERE id = :id", id=history_id)
-
-
-def closed(database: Database, runs: Sequence[UUID], before: datetime) -> set[UUID]:
-    """Those of these runs whose history row was closed as failed before that instant."""
-    with database.directory() as connection:
-        found = connection.execute(sa.text("SELECT failed_runs(:runs, :before)"), {"runs": list(runs), "before": before})
-        return set(found.scalars())
+    scope.run(
+        """UPDATE staged_batches SET created_at = now() WHERE run_id IN (
+               SELECT o.run_id FROM sync_history h JOIN sync_history o
+                 ON COALESCE(o.first_history_id, o.id) = COALESCE(h.first_history_id, h.id) WHERE h.id = :id)""",
+        id=history_id,
+    )
 
 
 def without_history(database: Database, runs: Sequence[UUID]) -> set[UUID]:

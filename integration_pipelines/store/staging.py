@@ -70,12 +70,12 @@ class Staging:
             yield opened
 
     def waits(self, run_id: UUID) -> bool:
-        """Whether this run, or one that re-executed it, is to be tried again."""
+        """Whether this run, or one that re-executed it, goes on or is to be tried again."""
         with self.database.tenant(self.tenant) as scope:
             found = scope.run(
                 """SELECT EXISTS (SELECT FROM sync_history h JOIN sync_history o
                        ON COALESCE(o.first_history_id, o.id) = COALESCE(h.first_history_id, h.id)
-                       WHERE h.run_id = :r AND o.retry_at IS NOT NULL)""",
+                       WHERE h.run_id = :r AND (o.retry_at IS NOT NULL OR o.sync_status = 'running'))""",
                 r=run_id,
             ).scalar_one()
         return bool(found)

@@ -1,5 +1,6 @@
 """Sync configurations: what is kept in step with what, which way, when, and by which mapping version."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -82,6 +83,10 @@ def _row(row: sa.RowMapping) -> SyncConfig:
                 f"Sync config {row['id']} cannot be loaded: its {name.replace('_', ' ')} is '{row[name][:40]}', and must be "
                 f"one of {', '.join(kind)}."
             )
+    try:
+        _check_options(row["options"])
+    except ConfigurationError as problem:
+        raise ConfigurationError(f"Sync config {row['id']} cannot be loaded: {problem}") from None
     return SyncConfig(**{name: kinds[name](value) if name in kinds else value for name, value in row.items()})
 
 
@@ -170,13 +175,22 @@ def check_schedule(mode: str, cron: str | None, time_zone: str) -> None:
 
 
 def _ever_fires(cron: str) -> bool:
-    try:  # 30 February is well formed
-        return len(cron.split()) == 5 and croniter.is_valid(cron) and bool(croniter(cron, 0).get_next())
+    """By cron's own grammar: what others have added to it (1W) Dagster does not know, and the last days of February
+    never come, or only on weekdays by the way."""
+    fields = cron.split()
+    if len(fields) != 5 or not re.fullmatch(r"[0-9lL?*,/-]+", fields[2]):
+        return False
+    if fields[3].lower() in ("2", "02", "feb") and fields[2] in ("30", "31"):
+        return False
+    try:
+        return croniter.is_valid(cron) and bool(croniter(cron, 0).get_next())
     except CroniterError:
         return False
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
+    if not isinstance(options, Mapping):
+        raise ConfigurationError("A sync's options are a mapping of names to numbers.")
     for name, value in options.items():
         if name not in OPTIONS:
             raise ConfigurationError(f"A sync has no option '{name}'; there is {', '.join(OPTIONS)}.")

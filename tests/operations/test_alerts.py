@@ -142,12 +142,16 @@ def test_a_dead_server_delays_ever_longer_and_loses_nothing(world: World, inbox:
     assert (len(inbox.posts), inbox.refused, alerts_of(world)[0]["tries"]) == (1, 8, 9)
 
 
-def test_after_a_day_it_is_given_up(world: World, inbox: Receiver, clock: Clock) -> None:
+def test_after_a_day_of_tries_it_is_given_up(world: World, inbox: Receiver, clock: Clock) -> None:
+    """However late the first try came: nothing may have been running."""
     add_channel(world, "ops", inbox.address)
     inbox.status = 503
     fail_for_good(world)
-    clock.pass_(hours=25)
-    assert sent(world, clock) == 0
+    clock.pass_(days=2)
+    for _ in range(29):
+        assert alerts_of(world)[0]["due_at"] is not None
+        assert sent(world, clock) == 0
+        clock.pass_(hours=1, seconds=1)
     (alert,) = alerts_of(world)
     assert (alert["due_at"], alert["sent_at"]) == (None, None)
     assert "status 503" in alert["problem"]
@@ -155,6 +159,19 @@ def test_after_a_day_it_is_given_up(world: World, inbox: Receiver, clock: Clock)
     clock.pass_(days=1)
     assert sent(world, clock) == 0
     assert inbox.posts == []
+
+
+def test_an_outage_that_nobody_has_heard_of_is_told_with_its_next_failure(world: World, inbox: Receiver, clock: Clock) -> None:
+    """There was no channel then, or none that took it."""
+    fail_for_good(world)
+    assert sent(world, clock) == 0
+    add_channel(world, "ops", inbox.address)
+    fail_for_good(world, at=NOON + timedelta(days=1))
+    clock.pass_(days=1)
+    assert sent(world, clock) == 1
+    fail_for_good(world, at=NOON + timedelta(days=2))
+    clock.pass_(days=1)
+    assert (sent(world, clock), len(inbox.posts)) == (0, 1)
 
 
 def test_a_crash_between_sending_and_noting_sends_it_again(world: World, inbox: Receiver, clock: Clock) -> None:

@@ -62,16 +62,27 @@ def test_an_attempt_that_waited_for_calls_is_no_failure(world: World) -> None:
     assert kinds(world) == []
 
 
-def test_staging_is_kept_for_a_run_that_waits(world: World) -> None:
+def test_staging_is_kept_for_a_run_that_waits_is_in_the_queue_or_reads_it(world: World) -> None:
     first, staged = attempt(world), Staging(world.database, world.tenant)
     staged.put(first.run_id, "extract", 0, 0, b"x")
+
+    def dropped() -> int:
+        return staging.sweep(world.database, datetime.now(UTC) - timedelta(days=2))
+
     world.change("UPDATE staged_batches SET created_at = now() - interval '3 days'")
+    assert dropped() == 0
     with world.database.tenant(world.tenant) as scope:
         history.postpone(scope, first.id, "No calls left.", NOON, NOON + timedelta(days=3))
-    assert staging.sweep(world.database, datetime.now(UTC) - timedelta(days=2)) == 0
+    assert dropped() == 0
     with world.database.tenant(world.tenant) as scope:
         retries.taken(scope, first.id)
-    assert staging.sweep(world.database, datetime.now(UTC) - timedelta(days=2)) == 1
+    assert dropped() == 0
+    again = attempt(world, first.run_id)
+    world.change("UPDATE staged_batches SET created_at = now() - interval '3 days'")
+    assert dropped() == 0
+    with world.database.tenant(world.tenant) as scope:
+        history.fail(scope, again.id, "Over.", NOON, AfterFailure.NOTHING)
+    assert dropped() == 1
 
 
 def test_a_sync_may_have_a_first_delay_of_its_own(database: Database, settings: Settings) -> None:

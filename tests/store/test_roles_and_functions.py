@@ -24,7 +24,6 @@ DEFINERS = {  # the only functions that look past row-level security, and what e
     "forget_sign_ins(text)": "void",
     "syncs_digest()": "text",  # a digest
     "due_retries(timestamp with time zone)": "TABLE(history_id bigint, tenant uuid)",
-    "failed_runs(uuid[],timestamp with time zone)": "uuid",
     "runs_without_history(uuid[])": "uuid",
     "due_alerts(timestamp with time zone)": "TABLE(alert_id bigint, tenant uuid)",
     "add_journal_month(date)": "text",  # names of partitions

@@ -12,7 +12,7 @@ from integration_pipelines.store import history, syncs, turns
 
 def ahead(office: Office, now: datetime) -> list[str]:
     with office.database.tenant(office.tenant) as scope:
-        return turns.ahead(scope, syncs.get(scope, office.syncs["Contact"].id), {"customer"}, now)
+        return turns.ahead(scope, syncs.get(scope, office.syncs["Contact"].id), {"customer"}, now, me=1_000)
 
 
 def test_a_parent_goes_first_while_it_is_due_or_running_and_not_otherwise(office: Office) -> None:
@@ -31,6 +31,19 @@ def test_a_parent_goes_first_while_it_is_due_or_running_and_not_otherwise(office
     with office.database.tenant(office.tenant) as scope:
         history.fail(scope, attempt.id, "Over.", now)
     assert ahead(office, now) == []
+
+
+def test_of_two_that_refer_to_each_other_the_one_that_began_first_goes_first(office: Office) -> None:
+    account, contact = office.syncs["Account"], office.syncs["Contact"]
+    rule = '[{"source": "Id", "target": "parent_id", "reference": {"entity": "contact_person"}}]'
+    office.change(
+        "UPDATE field_mappings SET mappings = mappings || CAST(:rule AS jsonb) WHERE target_entity = 'customer'", rule=rule
+    )
+    with office.database.tenant(office.tenant) as scope:
+        now = datetime.now(UTC)
+        first, second = (history.open_attempt(scope, one, 1, uuid4(), None, now).id for one in (account, contact))
+        assert turns.ahead(scope, contact, {"customer"}, now, me=second, due_too=False) == ["Account"]
+        assert turns.ahead(scope, account, {"contact_person"}, now, me=first, due_too=False) == []
 
 
 def test_a_child_waits_until_its_parent_has_ended(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
