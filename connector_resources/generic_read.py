@@ -83,13 +83,16 @@ class Reader:
         if one is None:
             yield from self._picked(set(wanted))
             return
-        for start in range(0, len(wanted), one.many):
-            some = wanted[start : start + one.many]
+        waiting = [wanted[start : start + one.many] for start in range(0, len(wanted), one.many)]
+        while waiting:
+            some = waiting.pop(0)
             try:
                 reply = self.ask(
                     one.call, {"id": some[0], "ids": some, "size": len(some), "fields": self._asked()}, about_record=True
                 )
-            except Gone:
+            except Gone:  # of several, one that is gone may do (or the path is of no use: then each is asked for alone)
+                half = len(some) // 2
+                waiting[:0] = [some[:half], some[half:]] if half else []
                 continue
             except RecordError as refusal:
                 raise ContractError(f"{refusal} That was a read by ids: check `by_id` in the manifest.") from None

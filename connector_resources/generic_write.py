@@ -22,8 +22,8 @@ from connector_resources.generic_read import Ask
 from connector_resources.manifest import Batch, EntitySpec, Header, Path, Writing
 from connector_resources.paging import Reply
 from connector_resources.refusals import Gone, Moved, Nonsense, Refusals, shown_code
-from connector_resources.templates import NOTHING, fill, places
-from connector_resources.values import Misfit, at, outgoing, put
+from connector_resources.templates import NOTHING, dropped, fill, places, texts
+from connector_resources.values import Misfit, at, outgoing, put, truth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,12 +133,20 @@ class Writer:
     def _unfit(self, one: Step) -> str:
         """Why a record is not sent: a value, or a field that its request would leave out, which must not count as written."""
         try:
-            self.values(one)
-        except (Misfit, ValueError):
+            filled = self.values(one)
+            way = self.way(one.action)
+            assert way is not None  # noqa: S101 - _check has looked
+            sent = {} if isinstance(way, Batch) else texts(way.call.headers, filled)
+        except (Misfit, ValueError, TypeError):
             return "A value of it cannot be written as the manifest says."
-        way = self.way(one.action)
-        assert way is not None  # noqa: S101 - _check has looked
+        if bad := next((name for name, text in sent.items() if not (text.isascii() and text.isprintable())), None):
+            return f"The request's header {bad} would hold a character that no header can (RFC 9110, 5.5)."
         request = way.item if isinstance(way, Batch) else (way.call.path, way.call.params, way.call.headers, way.call.body)
+        if lost := next(dropped(request, filled, {f"record.{name}" for name in one.values}), None):
+            return f"The manifest's text '{lost}' is left out where one of its values is missing: send each field by itself."
+        stamp = self.spec.writes["create"].stamp if one.action == "create" and "create" in self.spec.writes else None
+        if stamp and (name := next((n for n in one.values if _overlaps(self.spec.fields[n].write_path, stamp)), None)):
+            return f"The manifest stamps {name} when it creates a {self.spec.entity.name}, so no value of ours can go there."
         said = set(places(request))
         if "record" in said:
             return ""
@@ -259,7 +267,10 @@ class Writer:
 
         raw, code = told(batch.status), shown_code(told(batch.code)) if batch.code else ""
         status = int(raw) if isinstance(raw, int | str) and str(raw).isdigit() else None
-        well = told(batch.ok) is True if batch.ok else not code and (status or 200) < 300
+        said = told(batch.ok) if batch.ok else not code and (status or 200) < 300
+        well = truth(said)
+        if well is None and said is not None:
+            return Result(Outcome.UNKNOWN, one.id, None, f"{self.title} says neither yes nor no to this record.")
         if well:
             id_, version = told(batch.id), told(batch.version)
             return Result(
@@ -273,6 +284,10 @@ class Writer:
             why = str(problem) if problem else f"{self.title} does not take this record; correct it where it comes from."
             return Result(kind, one.id, None, why)
         return Result(Outcome.UNKNOWN, one.id, None, str(problem))
+
+
+def _overlaps(one: Path, other: Path) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=False))
 
 
 class _Fields(dict[str, Any]):

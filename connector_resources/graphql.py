@@ -19,6 +19,16 @@ from connector_resources.values import at
 _CODE = ("errors", "0", "extensions", "code")
 _UNEXPECTED = "INTERNAL_SERVER_ERROR"  # what servers commonly say where others say status 500
 
+# Codes of Apollo Server by which it, or a resolver, says no before anything is done.
+_REFUSALS = (
+    "BAD_USER_INPUT",
+    "BAD_REQUEST",
+    "FORBIDDEN",
+    "UNAUTHENTICATED",
+    "GRAPHQL_VALIDATION_FAILED",
+    "GRAPHQL_PARSE_FAILED",
+)
+
 
 class GraphQLConnector(ManifestConnector):
     def exchange(self, call: Call, values: Mapping[str, Any], url: str | None, about_record: bool, again: bool) -> Reply:
@@ -53,8 +63,9 @@ class GraphQLConnector(ManifestConnector):
                 return known
             if code == _UNEXPECTED:
                 return self.refusals.said("unavailable", code, answer)
-            if about_record and any(isinstance(one.get("path"), list) and len(one["path"]) > 1 for one in _errors(body)):
-                return Nonsense(f"{self.manifest.title} carried a mutation out, and failed over its answer.")
+            begun = any(isinstance(one.get("path"), list) and one["path"] for one in _errors(body))  # GraphQL, 7.1.2
+            if about_record and begun and code not in _REFUSALS:
+                return Nonsense(f"{self.manifest.title} began a mutation, and failed over it or over its answer.")
             return self.refusals.said("record" if about_record else "contract", code, answer)
 
         return judge

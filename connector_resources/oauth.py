@@ -20,7 +20,7 @@ import httpx
 from connector_resources.contract import CredentialStore, GrantState, RotatingCredentials
 from connector_resources.errors import AnswerLost, IntegrationError, ReconnectNeeded
 from connector_resources.http import Http
-from connector_resources.tokens import ClientProof, Grant, TokenEndpoint, TokenRefused, TokenUnclear, life
+from connector_resources.tokens import ClientProof, Grant, TokenDoubtful, TokenEndpoint, TokenRefused, TokenUnclear, life
 
 _GONE = ("invalid_grant", "interaction_required", "consent_required")
 _NOT_KEPT = ("refresh_token", "id_token")
@@ -138,7 +138,7 @@ class OAuth(httpx.Auth):
     def _asked(self, held: RotatingCredentials, given: Mapping[str, str], repeatable: bool) -> Mapping[str, Any]:
         try:
             return self.endpoint.asked(Grant.REFRESH_TOKEN, given, repeatable=repeatable)
-        except (AnswerLost, TokenUnclear):
+        except (AnswerLost, TokenUnclear, TokenDoubtful):
             raise  # the note stays: the token may be spent
         except TokenRefused as refused:
             if refused.code not in _GONE:

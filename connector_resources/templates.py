@@ -6,7 +6,7 @@ one request serves a first read, which has no {since}, and all later ones.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +34,20 @@ def places(template: Any) -> Iterator[str]:
     elif isinstance(template, list | tuple):
         for item in template:
             yield from places(item)
+
+
+def dropped(template: Any, values: Mapping[str, Any], wanted: Container[str]) -> Iterator[str]:
+    """Texts that name one of the wanted placeholders, and are left out because another one of theirs has no value."""
+    if isinstance(template, str):
+        names = PLACE.findall(template)
+        if any(name in wanted for name in names) and not PLACE.fullmatch(template) and _text(template, values) is NOTHING:
+            yield template
+    elif isinstance(template, Mapping):
+        for value in template.values():
+            yield from dropped(value, values, wanted)
+    elif isinstance(template, list | tuple):
+        for item in template:
+            yield from dropped(item, values, wanted)
 
 
 def fill(template: Any, values: Mapping[str, Any]) -> Any:

@@ -74,16 +74,21 @@ class TokenUnclear(AuthenticationError):
     """The token endpoint says yes, and no token can be read from its answer."""
 
 
+class TokenDoubtful(SystemUnavailable):
+    """A gateway answers for the token endpoint: what was asked for may have been done (RFC 9110, 15.6.3 and 15.6.5)."""
+
+
 def token_error(answer: Answer) -> IntegrationError | None:
     """What the token endpoint's answer means. Its error_description is not passed on: it may quote what was sent."""
     body = _json(answer) if answer.status in (200, 400, 401, 403) else None
-    if isinstance(body, dict) and (answer.status != 200 or "error" in body):  # GitHub and others refuse with status 200
+    if isinstance(body, dict) and (answer.status != 200 or body.get("error")):  # GitHub and others refuse with status 200
         code = body.get("error")
         code = code if isinstance(code, str) and re.fullmatch(r"\w{1,60}", code) else "no error code"
         if code in _PASSING:
             return SystemUnavailable(f"{answer.system} cannot issue a token at the moment ({code}).", answer.wait)
         return TokenRefused(f"{answer.system} issues no token ({code}).", code)
-    return status_error(answer)
+    problem = status_error(answer)
+    return TokenDoubtful(str(problem), answer.wait) if problem and answer.status in (502, 504) else problem
 
 
 def _json(answer: Answer) -> Any:

@@ -153,6 +153,14 @@ def _decimal(value: Any) -> Decimal:
     raise Misfit
 
 
+def truth(value: Any) -> bool | None:
+    """What an answer's yes or no means, also as the text or number that XML Schema has for it; None for anything else."""
+    try:
+        return _boolean(value, lenient=True)
+    except Misfit:
+        return None
+
+
 def _boolean(value: Any, lenient: bool) -> bool:
     if isinstance(value, bool):
         return value

@@ -122,6 +122,10 @@ def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: Sh
     step = {"action": "create", "values": {"name": "Acme"}}
     shop.faults.add("status", status=200, body='{"data": null, "errors": [{"message": "x"}]}')
     assert written(visit(NAME), step)[0]["outcome"] == Outcome.REFUSED
+    begun = '{"data": {"createCustomer": null}, "errors": [{"message": "x", "path": ["createCustomer"]%s}]}'
+    for code, outcome in (("", Outcome.UNKNOWN), ("GATEWAY_TIMEOUT", Outcome.UNKNOWN), ("BAD_USER_INPUT", Outcome.REFUSED)):
+        shop.faults.add("status", status=200, body=begun % (f', "extensions": {{"code": "{code}"}}' if code else ""))
+        assert written(visit(NAME), step)[0]["outcome"] == outcome
     shop.faults.add("status", status=502, times=None)
     assert written(visit(NAME), step)[0]["outcome"] == Outcome.UNKNOWN
 

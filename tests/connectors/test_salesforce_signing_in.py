@@ -11,12 +11,10 @@ from joserfc.jwk import RSAKey
 
 from connector_resources.contract import Given, Window
 from connector_resources.errors import (
-    AnswerLost,
     AuthenticationError,
     ConfigurationError,
     IntegrationError,
     NetworkError,
-    RateLimited,
     ReconnectNeeded,
     SystemUnavailable,
 )
@@ -209,44 +207,6 @@ def test_a_refused_refresh_token_is_kept_and_heals_when_it_is_taken_again(sandbo
     assert store.credentials == connect.credentials("client_id", "refresh_token")
     assert connect(store).entities()
     assert [state.good for state in store.states] == [False, True]
-
-
-@pytest.mark.parametrize("kind", ["lose", "cut"])
-def test_a_refresh_whose_answer_is_lost_is_never_sent_again_where_tokens_may_rotate(
-    sandbox: Sandbox, connect: Any, kind: Any
-) -> None:
-    sandbox.faults.add(kind, path=TOKEN)
-    store = connect.store("client_id", "refresh_token")
-    with pytest.raises(AnswerLost):
-        connect(store).entities()
-    for _ in range(2):
-        with pytest.raises(ReconnectNeeded, match="may be spent and is not used again: reconnect"):
-            connect(store).entities()
-    assert tokens_asked(sandbox) == 1
-    store.credentials["refresh_token"] = sandbox.grants.issue()
-    assert connect(store).entities()
-
-
-def test_a_refresh_whose_answer_is_lost_is_sent_again_where_tokens_have_stayed_the_same(
-    sandbox: Sandbox, connect: Any
-) -> None:
-    store = connect.store("client_id", "refresh_token")
-    connect(store).entities()
-    sandbox.state.revoke_tokens()
-    sandbox.faults.add("lose", path=TOKEN, times=2)
-    assert connect(store).entities()
-    assert tokens_asked(sandbox) == 4
-
-
-@pytest.mark.parametrize(("fault", "kind"), [({"status": 503}, SystemUnavailable), ({"status": 429}, RateLimited)])
-def test_a_refresh_that_was_certainly_not_carried_out_leaves_no_doubt(
-    sandbox: Sandbox, connect: Any, fault: dict[str, int], kind: type[IntegrationError]
-) -> None:
-    store = connect.store("client_id", "refresh_token")
-    sandbox.faults.add("status", path=TOKEN, times=4 if kind is RateLimited else 1, **fault)
-    with pytest.raises(kind):
-        connect(store).entities()
-    assert connect(store).entities()
 
 
 def test_a_token_request_is_tried_again_on_its_own(sandbox: Sandbox, connect: Any) -> None:
