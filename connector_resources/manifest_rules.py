@@ -1,6 +1,7 @@
 """What the table of a manifest cannot say by itself: names that must lead somewhere, keys that need each other, and which
 capabilities follow."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -201,6 +202,19 @@ def _check_writes(source: Document, place: Place, spec: "EntitySpec") -> None:
         raise source.refuse((*place, "create", "stamp"), "'stamp' needs 'probe', which searches for it")
     if create and create.id is None and spec.probe is None:
         raise source.refuse((*place, "create"), "'id' is missing: where the answer holds the new record's id")
+    if spec.writes or spec.batch:
+        _check_places(source, place, spec)
+
+
+def _check_places(source: Document, place: Place, spec: "EntitySpec") -> None:
+    """No writable field inside another one: of the two, the one that is put in first would be lost."""
+    written = sorted((spec.fields[field.name].write_path, field.name) for field in spec.entity.fields if field.writable)
+    for (outer, other), (inner, name) in itertools.pairwise(written):
+        if inner[: len(outer)] == outer:
+            raise source.refuse(
+                (*place, "fields", name),
+                f"it is written inside the place of '{other}': one of the two needs 'writable: false'",
+            )
 
 
 def capabilities(manifest: "Manifest") -> Capabilities:

@@ -97,6 +97,9 @@ CODES: Mapping[str, tuple[type[IntegrationError], str]] = {
 _CONCURRENT = "CONCURRENT_REQUESTS_LIMIT_EXCEEDED"  # some orgs say it under the code of the daily quota, with this message
 
 
+UNPARSED = "JSON_PARSER_ERROR"
+
+
 def salesforce_error(answer: Answer) -> IntegrationError | None:
     """What an answer means; None for a success. The default error table judges what is no Salesforce error body."""
     if answer.status < 300:
@@ -109,6 +112,12 @@ def salesforce_error(answer: Answer) -> IntegrationError | None:
     if issubclass(kind, RateLimited):
         return kind(message, answer.wait or QUOTA_WAIT)
     return kind(message, answer.wait) if issubclass(kind, SystemUnavailable) else kind(message)
+
+
+def unparsed(answer: Answer) -> bool:
+    """Whether the whole request was refused, and nothing of it done, because one value in it is none of its type."""
+    refusal = _refusal(answer)
+    return answer.status == 400 and refusal is not None and refusal.code == UNPARSED
 
 
 def _refusal(answer: Answer) -> Refusal | None:

@@ -13,6 +13,7 @@ GONE = ("ENTITY_IS_DELETED", "NOT_FOUND", "INVALID_CROSS_REFERENCE_KEY")  # of t
 SENTENCES: Mapping[str, str] = {
     "REQUIRED_FIELD_MISSING": "it lacks a required field; map it, or fill it in the ERP",
     "STRING_TOO_LONG": "a text is longer than its field; shorten it in the ERP, or cut it in the mapping",
+    "JSON_PARSER_ERROR": "a value is none that its field's type can hold, such as a whole number of more than 32 bits",
     "NUMBER_OUTSIDE_VALID_RANGE": "a number has more digits than its field holds",
     "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST": "a value is no choice of its field; map it to one, or add the choice there",
     "INVALID_EMAIL_ADDRESS": "an e-mail address is none; correct it in the ERP",

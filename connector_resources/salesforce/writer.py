@@ -18,7 +18,7 @@ from connector_resources.errors import AnswerLost, ContractError, IntegrationErr
 from connector_resources.salesforce import ingest, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
-from connector_resources.salesforce.errors import BulkUnsupported, salesforce_error
+from connector_resources.salesforce.errors import UNPARSED, BulkUnsupported, salesforce_error, unparsed
 from connector_resources.salesforce.jobs import SINCE, Jobs
 from connector_resources.salesforce.jobs import told as ending
 from connector_resources.salesforce.lanes import MOST, Row, calls, lanes
@@ -194,13 +194,17 @@ class Writing:
             order = {"collateSubrequests": False} if self.api.at_least(_COLLATING) else {}
             body = orjson.dumps({"allOrNone": False, **order, "compositeRequest": requests})
             parts = parts_of(self.api.send("POST", "composite", body))
-            if problem := salesforce_error(parts["write"]):
-                raise problem
+            refused = salesforce_error(parts["write"])
+            if refused and not unparsed(parts["write"]):
+                raise refused
         except (AnswerLost, SystemUnavailable) as problem:
             self._unknown(batch, str(problem))
             if isinstance(problem, AnswerLost):
                 return  # this call alone; the lane goes on
             raise
+        if refused:
+            self._apart(batch, following)
+            return
         try:
             results = results_of(parts["write"], len(batch))
         except ContractError as problem:
@@ -210,6 +214,15 @@ class Writing:
             if name in parts and parts[name].status < 300:
                 self._learn(records_of(parts[name]))
         self._note(batch, results, asked="after" in parts)
+
+    def _apart(self, batch: Sequence[Row], following: Sequence[Row]) -> None:
+        """A batch that was refused for one of its values: halved until that record stands alone."""
+        if len(batch) == 1:
+            self.results[batch[0].at] = Result(Outcome.REFUSED, batch[0].id, message=sentence(self.entity.name, UNPARSED))
+            return
+        half = len(batch) // 2
+        self._call(batch[:half], [])
+        self._call(batch[half:], following)
 
     def _note(self, batch: Sequence[Row], results: Sequence[Mapping[str, Any]], asked: bool) -> None:
         done = [str(result["id"]) for result in results if result.get("success")]

@@ -7,6 +7,7 @@ import pytest
 from shopping import Visit, create, written
 
 from connector_resources.contract import Outcome
+from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.generic import ShopSandbox
 
 BATCH = """\
@@ -87,3 +88,10 @@ def test_one_record_that_is_gone_hides_no_other(visit: Visit, shop: ShopSandbox)
         for one in page.records.index
     ]
     assert set(found) >= {"00000002", "00000003"}
+
+
+def test_no_writable_field_stands_inside_another_one(visit: Visit) -> None:
+    with pytest.raises(
+        ConfigurationError, match="it is written inside the place of 'address': one of the two needs 'writable: f"
+    ):
+        visit("sandbox-rest", ("path: address.city, writable: false", "path: address.city"))

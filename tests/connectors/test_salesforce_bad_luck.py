@@ -191,3 +191,11 @@ def test_somebody_elses_change_right_after_ours_is_not_taken_for_ours(sandbox: S
     sandbox.state.user_id = other  # from here on the org notes somebody else as the author
     [result] = write(salesforce, account, change("update", id_, version(sandbox, id_), Phone="1"))
     assert (result["outcome"], result["version"]) == ("done", None)
+
+
+def test_a_value_for_which_a_whole_call_is_refused_concerns_its_record_alone(salesforce: Salesforce) -> None:
+    names = [f"n{at}" for at in range(20)]
+    steps = [change("create", Name=name, NumberOfEmployees=3_000_000_000 if name == "n7" else 1) for name in names]
+    results = write(salesforce, salesforce.describe("Account"), *steps)
+    assert [name for name, one in zip(names, results, strict=True) if one["outcome"] != "done"] == ["n7"]
+    assert "a whole number of more than 32 bits (JSON_PARSER_ERROR)" in results[7]["message"]

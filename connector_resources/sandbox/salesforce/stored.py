@@ -97,6 +97,8 @@ def _number(field: SField) -> Reader:
             raise _unreadable(kind, value) from None
         if not math.isfinite(number) or (whole and number != int(number)):
             raise _unreadable(kind, value)
+        if whole and not -(2**31) <= number < 2**31:  # no Java int
+            raise _unreadable(kind, value)
         number = int(number) if whole else round(number, field.scale)
         if abs(number) >= end:
             raise Refusal(400, "NUMBER_OUTSIDE_VALID_RANGE", f"{field.label}: value outside of valid range", [field.name])
