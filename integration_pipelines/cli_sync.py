@@ -105,7 +105,7 @@ def sync_schedule(number: int, cron: str | None, time_zone: str | None) -> None:
 @sync.command("pause")
 @click.argument("number", type=int)
 def sync_pause(number: int) -> None:
-    """Start a sync no more until it is resumed. A run that is under way goes on.
+    """Start a sync no more until it is resumed. A run that is under way goes on; one in the queue ends and says why.
 
     \b
     integration sync pause 1

@@ -233,7 +233,7 @@ def remove(scope: Scope, number: int, actor: str) -> None:
 
 
 def pause(scope: Scope, number: int, actor: str) -> None:
-    """Until `resume` it is neither loaded nor scheduled. A run that is under way goes on."""
+    """Until `resume` it is neither loaded nor scheduled. A run that is under way goes on; one in the queue ends."""
     _change(scope, number, actor, "sync.pause", "is_active = false")
 
 
