@@ -27,6 +27,12 @@ def keeper(office: Office, monkeypatch: pytest.MonkeyPatch) -> upkeep.Upkeep:
     return upkeep.Upkeep(office.settings, office.database, None)  # type: ignore[arg-type] # it looks at no definitions here
 
 
+def status(office: Office, run_id: str) -> dg.DagsterRunStatus:
+    run = office.instance.get_run_by_id(run_id)
+    assert run is not None, run_id
+    return run.status
+
+
 def look(keeper: upkeep.Upkeep, office: Office) -> None:
     keeper.bury(office.instance)
     keeper.bury_unborn(office.instance)
@@ -52,12 +58,12 @@ def test_a_run_by_hand_that_is_killed_before_it_has_a_history_is_closed_and_trie
 
         until(holds_its_lock, 60)
         look(keeper, office)
-        assert not office.instance.get_run_by_id(run.run_id).is_finished  # type: ignore[union-attr] # it is there
+        assert status(office, run.run_id) is dg.DagsterRunStatus.STARTED
         process.send_signal(signal.SIGKILL)
         process.wait()
         connection.invalidate()
     look(keeper, office)
-    assert office.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert status(office, run.run_id) is dg.DagsterRunStatus.FAILURE
     row = office.last()
     assert (row["run_id"], row["sync_status"]) == (UUID(run.run_id), "failed")
     assert row["retry_at"] is not None
@@ -66,12 +72,12 @@ def test_a_run_by_hand_that_is_killed_before_it_has_a_history_is_closed_and_trie
 def test_a_run_that_died_between_its_last_commit_and_its_end_is_closed(office: Office, keeper: upkeep.Upkeep) -> None:
     assert office.run().success
     run_id, job = str(uuid4()), job_of(office.syncs["Account"].id)
-    status, tags = dg.DagsterRunStatus.STARTING, {WORKER_TAG: "a-container-that-is-gone/17/12345"}
-    run = office.instance.create_run_for_job(job, run_id=run_id, tags=tags, status=status)
+    tags = {WORKER_TAG: "a-container-that-is-gone/17/12345"}
+    run = office.instance.create_run_for_job(job, run_id=run_id, tags=tags, status=dg.DagsterRunStatus.STARTING)
     office.instance.report_dagster_event(dg.DagsterEvent(event_type_value="PIPELINE_START", job_name=job.name), run_id=run_id)
     office.change("UPDATE sync_history SET run_id = :r", r=run_id)
     look(keeper, office)
-    assert office.instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert status(office, run.run_id) is dg.DagsterRunStatus.FAILURE
     found = office.rows("SELECT sync_status FROM sync_history WHERE run_id = CAST(:r AS uuid)", r=run_id)
     assert [row["sync_status"] for row in found] == ["completed"]
 
@@ -100,7 +106,7 @@ def test_a_re_execution_is_not_taken_for_dead_by_the_process_of_the_run_before(
     office.instance.report_dagster_event(starting, run_id=child.run_id)
     keeper = upkeep.Upkeep(office.settings, office.database, None)  # type: ignore[arg-type] # it looks at no definitions here
     keeper.bury_unborn(office.instance)
-    assert office.instance.get_run_by_id(child.run_id).status is dg.DagsterRunStatus.STARTING  # type: ignore[union-attr]
+    assert status(office, child.run_id) is dg.DagsterRunStatus.STARTING
     monkeypatch.setattr(upkeep, "utc_now", lambda: datetime.now(UTC) + timedelta(minutes=1))
     keeper.bury_unborn(office.instance)
-    assert office.instance.get_run_by_id(child.run_id).status is dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    assert status(office, child.run_id) is dg.DagsterRunStatus.FAILURE
