@@ -34,7 +34,8 @@ def subject(erp_entity: str, erp_id: str) -> str:
 
 def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
     """Keys of these records, made where missing."""
-    statement = "SELECT id, subject, wrapped FROM data_keys WHERE subject = ANY(CAST(:s AS text[]))"
+    statement = """SELECT k.id, k.subject, k.wrapped FROM unnest(CAST(:s AS text[])) AS wanted (text)
+                   CROSS JOIN LATERAL (SELECT id, subject, wrapped FROM data_keys WHERE subject = wanted.text OFFSET 0) k"""
     found = list(scope.run(statement, s=text_array(list(dict.fromkeys(subjects)))))
     fresh = scope.vault.new_record_keys(sorted(set(subjects) - {row.subject for row in found}))
     ciphers = {}
