@@ -52,6 +52,11 @@ def server() -> Iterator[str]:
         url = create_database(embedded.url, "template_store")
         with open_installation(load_settings({"INTEGRATION_HOME": str(home), "DATABASE_URL": url})) as installation:
             migrate_all(installation)
+        admin = engine(embedded.url, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:  # a killed server loses nothing by it, only a machine without power would
+            for setting in ("fsync", "full_page_writes"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
         yield embedded.url
 
 
@@ -61,7 +66,7 @@ def database_url(server: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     admin = engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store STRATEGY FILE_COPY")
     yield server.replace("/postgres?", f"/{name}?")
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
