@@ -7,6 +7,7 @@ grammar that points at its own schema, tables and columns.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +44,16 @@ def load_catalogue(path: Path | None = None) -> Mapping[str, CatalogueEntity]:
 
     Raises ConfigurationError naming file, line, entity and field, and what was expected there.
     """
+    return _ours() if path is None else _load(path)
+
+
+@cache
+def _ours() -> Mapping[str, CatalogueEntity]:
+    """It comes with the product, and does not change while a process lives."""
+    return _load(None)
+
+
+def _load(path: Path | None) -> Mapping[str, CatalogueEntity]:
     found: dict[str, CatalogueEntity] = {}
     files: dict[str, _File] = {}
     for source in _sources(path):
