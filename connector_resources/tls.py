@@ -2,12 +2,15 @@
 
 import ssl
 import tempfile
+from functools import cache
 
 from connector_resources.errors import ConfigurationError
 
 
 def trust(system: str, ca_file: str | None, certificate: tuple[str, str] | None) -> ssl.SSLContext:
     """TLS with the operating system's roots, and those in `ca_file`. Raises ConfigurationError when one cannot be read."""
+    if not (ca_file or certificate):
+        return roots()
     context = ssl.create_default_context()
     if ca_file:
         try:
@@ -26,3 +29,9 @@ def trust(system: str, ca_file: str | None, certificate: tuple[str, str] | None)
                     "together; store both again, with their BEGIN and END lines and without a passphrase."
                 ) from None
     return context
+
+
+@cache
+def roots() -> ssl.SSLContext:
+    """The operating system's, read once a process: they are some hundred, and OpenSSL takes 40 ms."""
+    return ssl.create_default_context()

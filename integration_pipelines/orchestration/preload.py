@@ -8,6 +8,7 @@ import pandera.pandas
 
 from connector_resources.catalogue import load_catalogue
 from connector_resources.registry import BUILT_IN
+from connector_resources.tls import roots
 
 MODULES = (
     *("dagster._core.execution.api", "dagster._grpc.impl", "dagster_postgres", "psycopg2"),
@@ -23,5 +24,6 @@ for module in MODULES:
     import_module(module)
 pandera.pandas.DataFrameSchema({}).validate(pandas.DataFrame())  # with the first schema, pandera imports what checks frames
 load_catalogue()  # our own ERP's
+roots()
 gc.collect()
 gc.freeze()  # so that a collection in a run's process does not touch, and copy, the pages that it shares
