@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 
+from connector_resources.answers import Answer
 from connector_resources.auth import StoredSecret, as_basic, in_header, in_query
 from connector_resources.consent import Consent
 from connector_resources.contract import Changes, Connector, Entity, Given, Health, Page, Window
@@ -15,7 +16,7 @@ from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.generic_probe import Prober
 from connector_resources.generic_read import Reader
 from connector_resources.generic_write import Writer
-from connector_resources.http import Answer, Http, require_safe
+from connector_resources.http import Http, require_safe
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, Manifest
 from connector_resources.oauth import OAuth

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from connector_resources.answers import Told
 from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import (
     AnswerLost,
@@ -237,15 +238,15 @@ class Writer:
         """By the first of a list of refusals: its code and the names of fields; never its text, which may quote values."""
         first = refused[0] if isinstance(refused, list) else refused
         told = first if isinstance(first, Mapping) else {}
-        code = shown_code(told.get("code", ""))
-        known = self.refusals.of(None, code, about_record=True)
+        code, sent = shown_code(told.get("code", "")), Told("", self.values(one))
+        known = self.refusals.of(None, code, about_record=True, told=sent)
         if isinstance(known, Gone) and one.action == "delete":
             return Result(Outcome.DONE, one.id)
         if known is not None:
             return Result(Outcome.MOVED if isinstance(known, Moved) else Outcome.REFUSED, one.id, None, str(known))
         field = told.get("field")
-        path = ".".join(map(str, field)) if isinstance(field, list) else shown_code(field)
-        about = ", ".join(part for part in (code, path) if part)
+        path = shown_code(".".join(map(str, field)) if isinstance(field, list) else field)
+        about = ", ".join(sent.without_values(part) for part in (code, path) if part)
         why = f"{self.title} does not take this record{f' ({about})' if about else ''}; correct it where it comes from."
         return Result(Outcome.REFUSED, one.id, None, why)
 
@@ -276,7 +277,7 @@ class Writer:
             return Result(
                 Outcome.DONE, one.id if id_ in (None, "") else str(id_), str(version) if version is not None else None
             )
-        problem = self.refusals.of(status, code, about_record=True)
+        problem = self.refusals.of(status, code, about_record=True, told=Told("", self.values(one)))
         if isinstance(problem, Gone) and one.action == "delete":
             return Result(Outcome.DONE, one.id)
         if isinstance(problem, RecordError) or problem is None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from connector_resources import templates
+from connector_resources.answers import Answer, Judge, Told, status_error
 from connector_resources.errors import ContractError, IntegrationError
 from connector_resources.generic import ManifestConnector, body_of
-from connector_resources.http import Answer, Judge, status_error
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
 from connector_resources.refusals import Nonsense, shown_code
@@ -42,6 +42,7 @@ class GraphQLConnector(ManifestConnector):
             auth=self.auth,
             spend=self.spend,
             repeatable=again,
+            told=Told(self.manifest.endpoint, values),
         )
         body = self.content(answer)
         untold = tuple(tuple(map(str, one["path"])) for one in _errors(body) if isinstance(one.get("path"), list))

@@ -1,31 +1,29 @@
 """The HTTP floor under every connector: one client with time-outs, verified TLS, bounded answers and careful retries.
 
-A connector brings a `Judge`, which says what an answer that is no success means in the words of errors.py; `status_error` is
-the table that judges fall back on. What may be repeated (GETs, token requests) is repeated here, and nowhere above: a wait
-longer than this floor is willing to sit out is handed up in the error, so that a run can give its place back meanwhile.
+A connector brings a `Judge` (answers.py), which says what an answer that is no success means. What may be repeated (GETs,
+token requests) is repeated here, and nowhere above: a wait longer than this floor is willing to sit out is handed up in the
+error, so that a run can give its place back meanwhile.
 
-Errors and logs quote no body, no query string and no header: the URL's path is named at most.
+Errors and logs quote no body, no query string and no header. Of a URL the path is named at most; where `told` says how to
+speak of the request, its path is named instead, as a path that was filled in may hold a record's key.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from typing import Any, TypeAlias
 
 import httpx
 
+from connector_resources.answers import Answer, Judge, Told, status_error
 from connector_resources.contract import Clock
 from connector_resources.egress import Egress
 from connector_resources.errors import (
     AnswerLost,
     AnswerTooLarge,
-    AuthenticationError,
     ConfigurationError,
     ContractError,
     IntegrationError,
@@ -34,7 +32,6 @@ from connector_resources.errors import (
     RateLimited,
     RecordError,
     RetryableError,
-    SystemUnavailable,
 )
 from connector_resources.quiet import hush
 from connector_resources.tls import trust
@@ -42,6 +39,7 @@ from connector_resources.wire import Wire, guarded
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
+_TOLD = "connector_resources.told"  # extension of a request; it goes along where a redirect is followed
 
 
 @dataclass(frozen=True)
@@ -56,63 +54,6 @@ class Patience:
     total: float = 60.0
     longest: float = 30.0
     first: float = 1.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back, read to its end. `path` of the URL for messages; `wait`: seconds that Retry-After asks for."""
-
-    system: str
-    path: str
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    wait: float | None = None
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
-
-    def json(self) -> Any:
-        """The body; numbers with a point or an exponent as exact Decimals. Raises ContractError for anything but JSON."""
-        try:
-            return json.loads(self.content, parse_float=Decimal)
-        except (ValueError, RecursionError):
-            raise ContractError(
-                f"{self.system} answered {self.path} with status {self.status} and {self.content_type} instead of JSON; check "
-                "that the connector's URL leads to the API and not to a web page or proxy."
-            ) from None
-
-
-Judge: TypeAlias = Callable[[Answer], IntegrationError | None]
-
-_MEANING: Mapping[int, tuple[type[IntegrationError], str]] = {
-    400: (ContractError, "does not understand our request"),
-    401: (AuthenticationError, "refuses the credentials; check them and reconnect"),
-    403: (AuthenticationError, "refuses access; give the connector's user the permission for it"),
-    404: (ConfigurationError, "has nothing at that place; check the connector's URL"),
-    405: (ContractError, "does not allow this method"),
-    407: (ConfigurationError, "is behind a proxy that wants to be signed in to"),
-    408: (SystemUnavailable, "gave up waiting for the request"),
-    410: (ConfigurationError, "has retired what was asked for; a newer API version is needed"),
-    413: (ContractError, "finds the request too large"),
-    414: (ContractError, "finds the URL too long"),
-    420: (SystemUnavailable, "is overloaded"),
-    425: (SystemUnavailable, "asks to try again later"),
-    429: (RateLimited, "limits the rate of calls"),
-}
-
-
-def status_error(answer: Answer, code: str = "") -> IntegrationError | None:
-    """What a status means where nothing more is known; None for a success. `code`: the vendor's own word for it."""
-    if answer.status < 300:
-        return None
-    default: tuple[type[IntegrationError], str] = (ContractError, "answered something that the connector does not expect")
-    if answer.status >= 500:
-        default = (SystemUnavailable, "cannot serve at the moment")
-    kind, sentence = _MEANING.get(answer.status, default)
-    message = f"{answer.system} {sentence} ({code or answer.content_type}, status {answer.status}, {answer.path})."
-    return kind(message, answer.wait) if issubclass(kind, RateLimited | SystemUnavailable) else kind(message)
 
 
 class Http:
@@ -162,12 +103,13 @@ class Http:
         params: Mapping[str, str | list[str]] | None = None,
         auth: httpx.Auth | None = None,
         spend: Callable[[], None] | None = None,
+        told: Told | None = None,
     ) -> Answer:
         """The answer to a GET, tried again where that may help. `spend` is called before each try.
 
         Raises what `judge` says of the last answer, and NetworkError when there was none.
         """
-        request = self._client.build_request("GET", url, params=params)
+        request = self._client.build_request("GET", url, params=params, extensions={_TOLD: told})
         return self._repeated(request, judge, auth, spend, repeatable=True)
 
     def send(
@@ -183,6 +125,7 @@ class Http:
         auth: httpx.Auth | None = None,
         spend: Callable[[], None] | None = None,
         repeatable: bool = False,
+        told: Told | None = None,
     ) -> Answer:
         """The answer to a request that changes something.
 
@@ -191,7 +134,10 @@ class Http:
         where the last of several tries got no answer.
         """
         kind = {"Content-Type": content_type} if content is not None else {}
-        request = self._client.build_request(method, url, content=content, params=params, headers={**kind, **(headers or {})})
+        every = {**kind, **(headers or {})}
+        request = self._client.build_request(
+            method, url, content=content, params=params, headers=every, extensions={_TOLD: told}
+        )
         return self._repeated(request, judge, auth, spend, repeatable)
 
     def post_form(
@@ -263,7 +209,7 @@ class Http:
                     "another host; if that is the right place, put its URL in the connector."
                 )
             request = redirect
-        raise ContractError(f"{self.system} redirects without end from {request.url.path}.")
+        raise ContractError(f"{self.system} redirects without end from {_place(request)}.")
 
     def _sent(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[Answer, httpx.Request | None]:
         host = request.url.host
@@ -283,13 +229,14 @@ class Http:
                 f"{self.system} cannot be reached at {host}: check the URL, the name server and the firewall.", sent=False
             ) from None
         except httpx.TimeoutException:
-            raise _Broken(f"{self.system} at {host} did not answer {request.url.path} in time.") from None
+            raise _Broken(f"{self.system} at {host} did not answer {_place(request)} in time.") from None
         except (httpx.TransportError, httpx.DecodingError, httpx.StreamError):
-            raise _Broken(f"The connection to {self.system} at {host} broke off during {request.url.path}.") from None
+            raise _Broken(f"The connection to {self.system} at {host} broke off during {_place(request)}.") from None
         except httpx.InvalidURL:
-            raise ContractError(f"{self.system} names a URL that is none, in its answer to {request.url.path}.") from None
+            raise ContractError(f"{self.system} names a URL that is none, in its answer to {_place(request)}.") from None
         wait = _seconds(response.headers.get("retry-after"), self.now())
-        answer = Answer(self.system, request.url.path, response.status_code, response.headers, content, wait)
+        told = request.extensions.get(_TOLD)
+        answer = Answer(self.system, request.url.path, response.status_code, response.headers, content, wait, told)
         return answer, response.next_request
 
     def _body(self, response: httpx.Response) -> bytes:
@@ -298,10 +245,11 @@ class Http:
             body += chunk
             if len(body) > self.largest:
                 raise AnswerTooLarge(
-                    f"{self.system} answers {response.url.path} with more than {self.largest // 2**20} MiB; read fewer fields."
+                    f"{self.system} answers {_place(response.request)} with more than {self.largest // 2**20} MiB; read fewer "
+                    "fields."
                 )
             if (self.now() - start).total_seconds() > 600:  # a time-out is for one piece; a drip must end as well
-                raise _Broken(f"{self.system} took more than ten minutes to send its answer to {response.url.path}.")
+                raise _Broken(f"{self.system} took more than ten minutes to answer {_place(response.request)}.")
         return bytes(body)
 
 
@@ -331,6 +279,11 @@ def _this_machine(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _place(request: httpx.Request) -> str:
+    told: Told | None = request.extensions.get(_TOLD)
+    return told.path if told else request.url.path
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from connector_resources.answers import Answer, Judge, Told, status_error
 from connector_resources.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -13,7 +14,6 @@ from connector_resources.errors import (
     RecordError,
     SystemUnavailable,
 )
-from connector_resources.http import Answer, Judge, status_error
 from connector_resources.manifest import Manifest
 from connector_resources.templates import NOTHING
 from connector_resources.values import at
@@ -84,20 +84,32 @@ class Refusals:
         except ContractError:
             return ""
 
-    def of(self, status: int | None, code: str, about_record: bool, answer: Answer | None = None) -> IntegrationError | None:
-        """What the table says of a status and a code; None where it says nothing."""
+    def of(
+        self, status: int | None, code: str, about_record: bool, answer: Answer | None = None, told: Told | None = None
+    ) -> IntegrationError | None:
+        """What the table says of a status and a code; None where that is nothing. `told`: what was sent, without `answer`."""
         for line in self.manifest.refusals:
             if line.status in (None, status) and line.code in (None, code):
-                return self.said(line.means, code, answer, line.says, status)
+                return self.said(line.means, code, answer, line.says, status, told)
         word = _ABOUT_RECORDS.get(status or 0) if about_record else None
         if status is not None and status < 300 and code:
             word = "record" if about_record else "contract"
-        return self.said(word, code, answer, "", status) if word else None
+        return self.said(word, code, answer, "", status, told) if word else None
 
-    def said(self, word: str, code: str, answer: Answer | None, says: str = "", status: int | None = None) -> IntegrationError:
+    def said(
+        self,
+        word: str,
+        code: str,
+        answer: Answer | None,
+        says: str = "",
+        status: int | None = None,
+        told: Told | None = None,
+    ) -> IntegrationError:
         """The error that a word of the table stands for."""
         kind, sentence = MEANINGS[word]
-        why = ", ".join(part for part in (code, f"status {status}" if status else "", answer.path if answer else "") if part)
+        told = answer.told if answer else told
+        code = told.without_values(code) if told else code
+        why = ", ".join(part for part in (code, f"status {status}" if status else "", answer.place if answer else "") if part)
         message = f"{self.manifest.title} {says or sentence}{f' ({why})' if why else ''}."
         if issubclass(kind, RateLimited | SystemUnavailable):
             return kind(message, answer.wait if answer else None)

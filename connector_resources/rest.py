@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from connector_resources import templates
+from connector_resources.answers import Told
 from connector_resources.generic import ManifestConnector, body_of
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
@@ -32,6 +33,7 @@ class RestConnector(ManifestConnector):
             auth=self.auth,
             spend=self.spend,
             repeatable=again,
+            told=Told(call.path, values),
         )
         return Reply(self.content(answer), answer.headers, path=answer.path)
 

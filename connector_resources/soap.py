@@ -18,10 +18,10 @@ from zeep.wsse.username import UsernameToken
 from zeep.xsd import Nil
 
 from connector_resources import templates
+from connector_resources.answers import Answer, Judge, Told, status_error
 from connector_resources.auth import StoredSecret, as_basic
 from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError, IntegrationError
 from connector_resources.generic import ManifestConnector
-from connector_resources.http import Answer, Judge, status_error
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
@@ -62,7 +62,7 @@ class SoapConnector(ManifestConnector):
                 f"The WSDL of {self.manifest.title} has no operation '{name}'{suggestion(name, operations)}"
             )
         wire.headers = templates.texts(self.manifest.headers, values)
-        wire.judge, wire.again = self._judge(about_record), again
+        wire.judge, wire.again, wire.values = self._judge(about_record), again, values
         try:
             answer: Answer = service[name](**arguments)
         except (ZeepError, TypeError, ValueError, AttributeError) as problem:
@@ -148,6 +148,7 @@ class _Wire:
         self.headers: Mapping[str, str] = {}
         self.judge: Judge = status_error
         self.again = True
+        self.values: Mapping[str, Any] = {}
 
     def load(self, url: str) -> bytes:
         """A WSDL or schema. Raises ContractError for one at another host, or with a DTD."""
@@ -175,6 +176,7 @@ class _Wire:
             auth=connector.auth,
             spend=connector.spend,
             repeatable=self.again,
+            told=Told(connector.manifest.endpoint or httpx.URL(place).path, self.values),
         )
 
 
@@ -210,11 +212,11 @@ def _first(title: str, answer: Answer) -> Any:
         root = None
     if root is None or root.tag not in {f"{{{space}}}Envelope" for space in _ENVELOPES}:
         raise Nonsense(
-            f"{title} answered {answer.path} with status {answer.status} and {answer.content_type} instead of a SOAP "
+            f"{title} answered {answer.place} with status {answer.status} and {answer.content_type} instead of a SOAP "
             "envelope; check the connector's URL."
         )
     if root.getroottree().docinfo.doctype:
-        raise Nonsense(f"{title} answered {answer.path} with a DTD, which is refused.")
+        raise Nonsense(f"{title} answered {answer.place} with a DTD, which is refused.")
     body = next((one for one in root if _local(one) == "Body"), None)
     return None if body is None or not len(body) else body[0]
 

@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from connector_resources.answers import Answer, status_error
 from connector_resources.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -23,7 +24,7 @@ from connector_resources.errors import (
     IntegrationError,
     SystemUnavailable,
 )
-from connector_resources.http import Answer, Http, status_error
+from connector_resources.http import Http
 from connector_resources.lined_yaml import suggestion
 
 ClientProof: TypeAlias = Literal["post", "basic", "private_key_jwt"]

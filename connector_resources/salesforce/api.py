@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 
+from connector_resources.answers import Answer
 from connector_resources.consent import Consent, DeviceDialect
 from connector_resources.contract import Given
 from connector_resources.errors import ConfigurationError, ContractError, IntegrationError, QuotaReached
-from connector_resources.http import Answer, Http, require_safe
+from connector_resources.http import Http, require_safe
 from connector_resources.oauth import OAuth
 from connector_resources.salesforce.errors import QUOTA_WAIT, salesforce_error
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from connector_resources.answers import Answer, status_error
 from connector_resources.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -18,7 +19,6 @@ from connector_resources.errors import (
     RateLimited,
     SystemUnavailable,
 )
-from connector_resources.http import Answer, status_error
 
 QUOTA_WAIT = 900.0  # seconds; the daily quota is a rolling 24 hours, so that calls come back bit by bit
 

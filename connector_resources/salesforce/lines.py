@@ -5,9 +5,9 @@ Reference). They travel as JSON: a list of objects that hold what was asked for.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from connector_resources.answers import Answer
 from connector_resources.contract import Entity, Field, FieldType, Page
 from connector_resources.errors import ContractError
-from connector_resources.http import Answer
 from connector_resources.salesforce.values import array
 from connector_resources.values import json_text
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from connector_resources.answers import Answer
 from connector_resources.contract import Entity, Field, FieldType, Page
 from connector_resources.errors import ContractError
 from connector_resources.frames import arrow_array, arrow_type, page
-from connector_resources.http import Answer
 from connector_resources.salesforce import soql
 from connector_resources.salesforce.lines import STAMP, Lines, touched
 from connector_resources.salesforce.lines import columns as lines_of

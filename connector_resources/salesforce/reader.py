@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias, cast
 
+from connector_resources.answers import Answer
 from connector_resources.contract import Entity, Field, Page, Window
 from connector_resources.errors import ConfigurationError, ContractError, SystemUnavailable
-from connector_resources.http import Answer
 from connector_resources.lined_yaml import suggestion
 from connector_resources.salesforce import lines as lines_of
 from connector_resources.salesforce import pages, soql

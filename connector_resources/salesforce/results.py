@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from connector_resources.answers import Answer
 from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import AnswerLost, ContractError
-from connector_resources.http import Answer
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from connector_resources.answers import Answer
 from connector_resources.errors import AnswerLost, IntegrationError, RateLimited, ReconnectNeeded, SystemUnavailable
-from connector_resources.http import Answer
 from connector_resources.sandbox import Sandbox
 from connector_resources.tokens import token_error
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector_resources.answers import Answer
 from connector_resources.contract import Entity, Field, FieldType, Page
 from connector_resources.errors import ContractError
-from connector_resources.http import Answer
 from connector_resources.salesforce.pages import Plan, from_csv, from_json, quick
 
 ENTITY = Entity(
