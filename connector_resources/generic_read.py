@@ -96,9 +96,11 @@ class Reader:
                 continue
             except RecordError as refusal:
                 raise ContractError(f"{refusal} That was a read by ids: check `by_id` in the manifest.") from None
-            rows = [row for row in self._rows(reply, one.records, alone=one.many == 1) if row is not None]
-            if rows:
-                yield self.page(rows, _untold(reply, one.records))
+            rows, untold = self._rows(reply, one.records, alone=one.many == 1), _untold(reply, one.records)
+            there = [place for place, row in enumerate(rows) if row is not None]
+            if there:
+                told = {number: untold.get(place, ()) for number, place in enumerate(there)}
+                yield self.page([rows[place] for place in there], told)
 
     def _picked(self, wanted: set[str]) -> Iterator[Page]:
         for found in self.window(Window()) if wanted else ():
@@ -244,15 +246,18 @@ def version_of(spec: EntitySpec, row: Any) -> str | None:
 
 
 def _untold(reply: Reply, records: Path) -> Untold:
-    """Raises ContractError where the other side could not tell a whole record, or the list itself."""
+    """Raises ContractError where the other side could not tell a whole record, or the list itself; and where a field that it
+    could not tell has taken the record with it: that one is not gone."""
     found: dict[int, list[Path]] = {}
     rows, item = _list_and_item(records)
+    alone = not isinstance(at(reply.content, rows), list)  # a read by id may bring the record itself
     for path in reply.untold:
-        number, inside = path[len(rows) : len(rows) + 1], path[len(rows) + 1 :]
-        field = inside[len(item) :]
-        if (path[: len(rows)], inside[: len(item)]) != (rows, item) or not field or not number[0].isdigit():
+        number = "0" if alone else "".join(path[len(rows) : len(rows) + 1])
+        record = (*rows, *(() if alone else (number,)), *item)
+        field = path[len(record) :]
+        if path[: len(record)] != record or not field or not number.isdigit() or at(reply.content, record) in (None, NOTHING):
             raise ContractError(f"The other side could not tell {'.'.join(path)}, without which records would be missed.")
-        found.setdefault(int(number[0]), []).append(field)
+        found.setdefault(int(number), []).append(field)
     return found
 
 

@@ -66,7 +66,7 @@ class GraphQLConnector(ManifestConnector):
                 return self.refusals.said("unavailable", code, answer)
             begun = any(isinstance(one.get("path"), list) and one["path"] for one in _errors(body))  # GraphQL, 7.1.2
             if about_record and begun and code not in _REFUSALS:
-                return Nonsense(f"{self.manifest.title} began a mutation, and failed over it or over its answer.")
+                return Nonsense(f"{self.manifest.title} began what was asked for, and failed over it or its answer.")
             return self.refusals.said("record" if about_record else "contract", code, answer)
 
         return judge

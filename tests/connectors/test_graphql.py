@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from shopping import Visit, changes, manifest_text, python, read
+from shopping import Visit, changes, manifest_text, python, read, rows
 
 from connector_resources.contract import Outcome
 from connector_resources.errors import AuthenticationError, ConfigurationError, ContractError
@@ -156,3 +156,40 @@ def test_an_error_after_a_mutation_was_carried_out_refuses_nothing(visit: Visit,
 def test_a_query_that_is_wrong_is_refused_when_the_manifest_is_read(old: str, new: str, refusal: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^x.yaml, line .*{refusal}"):
         parse("x.yaml", manifest_text(NAME, (old, new)))
+
+
+ONE = (
+    ("query ($ids: [ID!]!) {\n          customersByIds(ids: $ids)", "query ($id: ID!) {\n          customer(id: $id)"),
+    (
+        'variables: {ids: "{ids}"}\n      records: customersByIds\n      many: 100',
+        'variables: {id: "{id}"}\n      records: customer',
+    ),
+)
+ANN = '{"id": "7", "name": "Ann", "email": null}'
+
+
+def by_ids(connector: Any, *ids: str) -> dict[str, dict[str, Any]]:
+    return rows(connector.read_ids(connector.describe("customer"), ["name", "email"], ids))
+
+
+def test_a_field_of_a_record_that_is_read_by_itself_is_absent_where_an_error_points_at_it(
+    visit: Visit, shop: ShopSandbox
+) -> None:
+    error = '{"message": "x", "path": ["customer", "email"]}'
+    shop.faults.add("status", status=200, body=f'{{"data": {{"customer": {ANN}}}, "errors": [{error}]}}')
+    assert by_ids(visit(NAME, *ONE), "7") == {"7": {"name": "Ann"}}
+
+
+@pytest.mark.parametrize("path", ['["customer"]', '["customer", "email"]'])
+def test_a_record_that_could_not_be_told_is_not_taken_for_gone(visit: Visit, shop: ShopSandbox, path: str) -> None:
+    body = f'{{"data": {{"customer": null, "more": 1}}, "errors": [{{"message": "canary", "path": {path}}}]}}'
+    shop.faults.add("status", status=200, body=body)
+    with pytest.raises(ContractError, match="could not tell customer"):
+        by_ids(visit(NAME, *ONE), "7")
+
+
+def test_an_error_points_at_its_record_behind_one_that_is_not_there(visit: Visit, shop: ShopSandbox) -> None:
+    error = '{"message": "x", "path": ["customersByIds", 1, "email"]}'
+    bob = '{"id": "8", "name": "Bob", "email": "bob@example.org"}'
+    shop.faults.add("status", status=200, body=f'{{"data": {{"customersByIds": [null, {ANN}, {bob}]}}, "errors": [{error}]}}')
+    assert by_ids(visit(NAME), "6", "7", "8") == {"7": {"name": "Ann"}, "8": {"name": "Bob", "email": "bob@example.org"}}
