@@ -136,6 +136,7 @@ class EntitySpec:
     version: Path | None = None
     deleted: Path | None = None
     deleted_values: tuple[Any, ...] = (True,)
+    deleted_listed: bool = True  # whether reads bring deleted records, and not only reads by their ids
     tombstones: Reading | None = None
     by_id: ById | None = None
     writes: Mapping[str, Writing] = field(default_factory=dict)

@@ -139,6 +139,7 @@ def _entity(kind: str) -> Table:
         {
             "path": Key(PATH, "where a record says that it is deleted", needed=True),
             "values": Key(VALUES, "what it says then (default: true)"),
+            "listed": Key(Flag(), "false: only `by_id` brings deleted records, and `read` leaves them out (default: true)"),
         }
     )
     tombstones = reading | {

@@ -81,6 +81,7 @@ def _entity(source: Document, name: str, raw: Mapping[str, Any]) -> EntitySpec:
         version=_path(raw.get("version")),
         deleted=_path(deleted.get("path")),
         deleted_values=tuple(deleted.get("values", [True])),
+        deleted_listed=deleted.get("listed", True),
         tombstones=_reading(source, (*place, "tombstones"), raw["tombstones"]) if "tombstones" in raw else None,
         by_id=ById(_call(one), _path(one.get("records")) or (), one.get("many", 1)) if one else None,
         writes={verb: _writing(raw[verb]) for verb in ("create", "update", "delete", "upsert") if verb in raw},

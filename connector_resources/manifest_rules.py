@@ -223,7 +223,7 @@ def capabilities(manifest: "Manifest") -> Capabilities:
     conditional = [spec for spec in written if _conditional(spec)]
     return Capabilities(
         delta_read=all("since" in placeholders(spec.read.call) for spec in specs),
-        deletes=all(spec.deleted is not None or spec.tombstones is not None for spec in specs),
+        deletes=all((spec.deleted is not None and spec.deleted_listed) or spec.tombstones is not None for spec in specs),
         write=bool(written),
         upsert_key=bool(written) and all("upsert" in spec.writes for spec in written),
         conditional_write=bool(written) and len(conditional) == len(written),
