@@ -39,6 +39,7 @@ from connector_resources.wire import Wire, guarded
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
+_LONGEST_REFUSAL = 2**20  # bytes of an answer that is no success; a longer one is judged by its status alone
 _TOLD = "connector_resources.told"  # extension of a request; it goes along where a redirect is followed
 
 
@@ -214,11 +215,7 @@ class Http:
     def _sent(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[Answer, httpx.Request | None]:
         host = request.url.host
         try:
-            response = self._client.send(request, auth=auth, stream=True)
-            try:
-                content = self._body(response)
-            finally:
-                response.close()
+            response, content = self._signed(request, auth)
         except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
             if "CERTIFICATE_VERIFY_FAILED" in str(problem):
                 raise ConfigurationError(
@@ -239,10 +236,31 @@ class Http:
         answer = Answer(self.system, request.url.path, response.status_code, response.headers, content, wait, told)
         return answer, response.next_request
 
+    def _signed(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[httpx.Response, bytes]:
+        """The last answer of a sign-in, and its body. httpx would read those before it, as a 401, however long they are."""
+        flow = (auth or httpx.Auth()).sync_auth_flow(request)
+        try:
+            signed = next(flow)
+            while True:
+                response = self._client.send(signed, stream=True)
+                try:
+                    content = self._body(response)
+                finally:
+                    response.close()
+                try:
+                    signed = flow.send(response)
+                except StopIteration:
+                    return response, content
+        finally:
+            flow.close()
+
     def _body(self, response: httpx.Response) -> bytes:
-        start, body = self.now(), bytearray()
+        """Empty where it is too long and its status says all."""
+        start, body, success = self.now(), bytearray(), response.status_code < 300
         for chunk in response.iter_bytes():
             body += chunk
+            if not success and len(body) > _LONGEST_REFUSAL:
+                return b""
             if len(body) > self.largest:
                 raise AnswerTooLarge(
                     f"{self.system} answers {_place(response.request)} with more than {self.largest // 2**20} MiB; read fewer "
