@@ -18,6 +18,7 @@ from connector_resources.errors import (
     ContractError,
     IntegrationError,
     RateLimited,
+    Redirected,
     SystemUnavailable,
 )
 
@@ -111,6 +112,8 @@ def status_error(answer: Answer, code: str = "") -> IntegrationError | None:
     if answer.status < 300:
         return None
     default: tuple[type[IntegrationError], str] = (ContractError, "answered something that the connector does not expect")
+    if answer.status < 400:
+        default = (Redirected, "answered with a redirect that leads nowhere")
     if answer.status >= 500:
         default = (SystemUnavailable, "cannot serve at the moment")
     kind, sentence = _MEANING.get(answer.status, default)

@@ -4,6 +4,7 @@ IntegrationError
 ├── ConfigurationError        a person must act; nothing is retried
 │   ├── AuthenticationError   the other side refuses our credentials
 │   │   └── ReconnectNeeded   the grant is gone, or nobody can tell: a person must let us in again
+│   ├── Redirected            a request that changes something was sent elsewhere; carries whether it was certainly not done
 │   ├── MappingOutdated       a mapping reads what is no longer there
 │   └── BrakePulled           the run would change too much; it waits for an approval
 ├── RetryableError            the same call may succeed later
@@ -46,6 +47,15 @@ class AuthenticationError(ConfigurationError):
 
 class ReconnectNeeded(AuthenticationError):
     """A person must sign in once more; the credentials stay as they are until then."""
+
+
+class Redirected(ConfigurationError):
+    """A request that changes something was answered with another place, where it is not sent. `undone`: it was certainly not
+    carried out (RFC 9110, 15.4.8 and 15.4.9); of other redirects many come after the work was done."""
+
+    def __init__(self, message: str, *, undone: bool = False) -> None:
+        super().__init__(message)
+        self.undone = undone
 
 
 class MappingOutdated(ConfigurationError):

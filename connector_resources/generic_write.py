@@ -12,9 +12,11 @@ from connector_resources.answers import Told
 from connector_resources.contract import Changes, Outcome
 from connector_resources.errors import (
     AnswerLost,
+    AnswerTooLarge,
     ConfigurationError,
     IntegrationError,
     RecordError,
+    Redirected,
     RetryableError,
     SystemUnavailable,
 )
@@ -217,7 +219,9 @@ class Writer:
             return Result(Outcome.MOVED, one.id, None, str(moved))
         except RecordError as refused:
             return Result(Outcome.REFUSED, one.id, None, str(refused))
-        except (AnswerLost, SystemUnavailable, Nonsense):
+        except Redirected as elsewhere:
+            return _elsewhere(one, elsewhere)
+        except (AnswerLost, AnswerTooLarge, SystemUnavailable, Nonsense):
             return Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title))
         return self._done(one, way, reply)
 
@@ -257,7 +261,9 @@ class Writer:
             found = at(reply.content, batch.results)
             if not isinstance(found, list) or len(found) != len(some):
                 raise Nonsense(f"{self.title} answered a batch of {len(some)} without as many results.")
-        except (AnswerLost, SystemUnavailable, Nonsense):
+        except Redirected as elsewhere:
+            return {one.row: _elsewhere(one, elsewhere) for one in some}
+        except (AnswerLost, AnswerTooLarge, SystemUnavailable, Nonsense):
             return {one.row: Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title)) for one in some}
         return {one.row: self._of_batch(one, batch, result) for one, result in zip(some, found, strict=True)}
 
@@ -285,6 +291,11 @@ class Writer:
             why = str(problem) if problem else f"{self.title} does not take this record; correct it where it comes from."
             return Result(kind, one.id, None, why)
         return Result(Outcome.UNKNOWN, one.id, None, str(problem))
+
+
+def _elsewhere(one: Step, redirected: Redirected) -> Result:
+    """A record's own matter: others may have their place still."""
+    return Result(Outcome.REFUSED if redirected.undone else Outcome.UNKNOWN, one.id, None, str(redirected))
 
 
 def _overlaps(one: Path, other: Path) -> bool:

@@ -11,7 +11,7 @@ speak of the request, its path is named instead, as a path that was filled in ma
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -31,6 +31,7 @@ from connector_resources.errors import (
     QuotaReached,
     RateLimited,
     RecordError,
+    Redirected,
     RetryableError,
 )
 from connector_resources.quiet import hush
@@ -41,6 +42,7 @@ _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a
 _REDIRECTS = 3
 _LONGEST_REFUSAL = 2**20  # bytes of an answer that is no success; a longer one is judged by its status alone
 _TOLD = "connector_resources.told"  # extension of a request; it goes along where a redirect is followed
+_RESULT = "connector_resources.result"  # likewise: where a 303 leads is read
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,13 @@ class Http:
 
         One that is not `repeatable` (it carries no idempotency key) is tried again only where it certainly was not carried
         out: no connection came about, or the call was refused for its rate. Raises AnswerLost where it may have been, and so
-        where the last of several tries got no answer.
+        where the last of several tries got no answer; and Redirected where it is sent elsewhere. It follows a 303 alone, by a
+        GET at the same origin: that says that the work is done, and where its result is.
         """
         kind = {"Content-Type": content_type} if content is not None else {}
         every = {**kind, **(headers or {})}
         request = self._client.build_request(
-            method, url, content=content, params=params, headers=every, extensions={_TOLD: told}
+            method, url, content=content, params=params, headers=every, extensions={_TOLD: told, _RESULT: True}
         )
         return self._repeated(request, judge, auth, spend, repeatable)
 
@@ -204,13 +207,37 @@ class Http:
             answer, redirect = self._sent(request, auth)
             if redirect is None:
                 return answer
-            if _origin(redirect.url) != origin or request.method != "GET":
+            if request.method != "GET":
+                return self._result(request, answer, redirect, auth)
+            if _origin(redirect.url) != origin:
                 raise ConfigurationError(
                     f"{self.system} redirects from {request.url.host} to {redirect.url.host}, and no credentials are sent to "
                     "another host; if that is the right place, put its URL in the connector."
                 )
             request = redirect
         raise ContractError(f"{self.system} redirects without end from {_place(request)}.")
+
+    def _result(self, request: httpx.Request, answer: Answer, there: httpx.Request, auth: httpx.Auth | None) -> Answer:
+        """What stands where a 303 leads (RFC 9110, 15.4.4), with the headers of both. Raises Redirected for other redirects,
+        and where nothing can be read there: what changes something is not sent twice, wherever it may be wanted."""
+        if answer.status == 303 and _origin(there.url) == _origin(request.url) and request.extensions.get(_RESULT):
+            for name in [
+                name for name in there.headers if name.startswith("if-") or name in ("content-type", "idempotency-key")
+            ]:
+                del there.headers[name]
+            try:
+                found = self._exchanged(there, auth)
+            except (_Broken, IntegrationError):
+                found = answer
+            if found.status < 300:
+                return replace(found, headers=httpx.Headers({**answer.headers, **found.headers}))
+        undone = answer.status in (307, 308)
+        done = "without carrying it out" if undone else "which may mean that it was carried out"
+        raise Redirected(
+            f"{self.system} redirects a {request.method} from {request.url.host} to {there.url.host}, {done} (status "
+            f"{answer.status}, {answer.place}); if that is the right place, put its URL in the connector.",
+            undone=undone,
+        )
 
     def _sent(self, request: httpx.Request, auth: httpx.Auth | None) -> tuple[Answer, httpx.Request | None]:
         host = request.url.host
@@ -230,7 +257,8 @@ class Http:
         except (httpx.TransportError, httpx.DecodingError, httpx.StreamError):
             raise _Broken(f"The connection to {self.system} at {host} broke off during {_place(request)}.") from None
         except httpx.InvalidURL:
-            raise ContractError(f"{self.system} names a URL that is none, in its answer to {_place(request)}.") from None
+            kind = ContractError if request.method == "GET" else Redirected
+            raise kind(f"{self.system} names a URL that is none, in its answer to {_place(request)}.") from None
         wait = _seconds(response.headers.get("retry-after"), self.now())
         told = request.extensions.get(_TOLD)
         answer = Answer(self.system, request.url.path, response.status_code, response.headers, content, wait, told)

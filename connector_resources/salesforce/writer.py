@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from connector_resources.contract import Changes, Outcome
-from connector_resources.errors import AnswerLost, ContractError, IntegrationError, SystemUnavailable
+from connector_resources.errors import AnswerLost, ContractError, IntegrationError, Redirected, SystemUnavailable
 from connector_resources.salesforce import ingest, soql
 from connector_resources.salesforce.api import Api
 from connector_resources.salesforce.describe import Description
@@ -197,7 +197,7 @@ class Writing:
             refused = salesforce_error(parts["write"])
             if refused and not unparsed(parts["write"]):
                 raise refused
-        except (AnswerLost, SystemUnavailable) as problem:
+        except (AnswerLost, Redirected, SystemUnavailable) as problem:
             self._unknown(batch, str(problem))
             if isinstance(problem, AnswerLost):
                 return  # this call alone; the lane goes on
