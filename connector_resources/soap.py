@@ -5,7 +5,9 @@ zeep reads the WSDL and writes the requests; they go out through our own HTTP fl
 there is absent. Documents with a DTD are refused, and so is a schema from another host.
 """
 
-from collections.abc import Mapping
+import codecs
+import re
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +31,7 @@ from connector_resources.refusals import Nonsense, Refused, shown_code
 from connector_resources.values import at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
+_CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _SIGN_IN = frozenset(  # WS-Security 1.1, 12; the last one is SOAP 1.1's own example
     ("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck", "Authentication")
@@ -203,13 +206,35 @@ def _given(value: Any) -> Any:
     return [_given(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def _encodings(answer: Answer) -> Iterator[str | None]:
+    """How to decode an answer: by its byte order mark, else by the charset of its Content-Type (RFC 7303, 3). None stands for
+    its XML declaration, or UTF-8, which has its turn too where the charset does not fit."""
+    charset = _CHARSET.search(answer.headers.get("content-type", ""))
+    marked = answer.content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE))
+    if charset and not marked:
+        yield charset[1]
+    yield None
+
+
+def _root(content: bytes, encoding: str | None) -> Any:
+    """The root element; None for what is no XML in this encoding."""
+    try:
+        parser = etree.XMLParser(
+            encoding=encoding,
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            remove_comments=True,
+            remove_pis=True,
+        )
+        return etree.fromstring(content, parser)
+    except (etree.XMLSyntaxError, LookupError):  # the latter for an encoding that nobody knows
+        return None
+
+
 def _first(title: str, answer: Answer) -> Any:
     """The first element of the envelope's body. Raises ContractError for what is no envelope, or has a DTD."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True)
-    try:
-        root = etree.fromstring(answer.content, parser)
-    except etree.XMLSyntaxError:
-        root = None
+    root = next((found for name in _encodings(answer) if (found := _root(answer.content, name)) is not None), None)
     if root is None or root.tag not in {f"{{{space}}}Envelope" for space in _ENVELOPES}:
         raise Nonsense(
             f"{title} answered {answer.place} with status {answer.status} and {answer.content_type} instead of a SOAP "
