@@ -214,9 +214,12 @@ class TokenEndpoint:
 
 
 def life(reply: Mapping[str, Any], now: datetime, *names: str) -> datetime | None:
-    """The instant that an answer names in seconds from now, under the first of these names that it has."""
+    """The instant that an answer names in seconds from now, as number or text, under the first of these names that it has.
+
+    None, which is unknown, for anything else, and for zero or less: vendors that say so mean that it has no end, or do not
+    know. Taken at their word, a token would be over before its first use, and each call would ask for another one."""
     for name in names:
-        seconds = str(reply.get(name, ""))
-        if re.fullmatch(r"\d{1,9}(\.\d+)?", seconds):
+        seconds = str(reply.get(name, "")).strip()
+        if re.fullmatch(r"\d{1,9}(\.\d+)?", seconds) and float(seconds) > 0:
             return now + timedelta(seconds=float(seconds))
     return None
