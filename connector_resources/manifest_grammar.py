@@ -20,7 +20,9 @@ _FIELD = Table(
     {
         "type": Key(Text(choices=tuple(FieldType)), "what its values are; nothing is guessed", needed=True),
         "path": Key(PATH, "where it stands in a record (default: its name)"),
-        "write_path": Key(PATH, "where it stands in what is written (default: `path`)"),
+        "write_path": Key(
+            PATH, "where it stands in what is written (default: `path`); not inside the place of another writable field"
+        ),
         "label": Key(TEXT, "its name for people"),
         "personal": Key(Flag(), "whether it is personal data; what is not declared is masked"),
         "nullable": Key(Flag(), "false: every record has it"),
@@ -63,7 +65,7 @@ def _call(kind: str) -> dict[str, Key]:
         ),
         "params": Key(MapOf(Anything()), "query parameters, with placeholders; a list repeats its parameter"),
         "headers": Key(MapOf(TEXT), "headers, with placeholders"),
-        "body": Key(Anything(), "the body, with placeholders"),
+        "body": Key(Anything(), "the body, with placeholders; a text that needs several is left out where one has no value"),
         "encode": Key(Text(choices=("json", "form")), "how the body is written (default: json)"),
     }
 
@@ -111,7 +113,10 @@ def _writing(call: Mapping[str, Key]) -> tuple[dict[str, Key], dict[str, Key], d
         "id": Key(PLACE, "where the answer holds the record's id"),
         "version": Key(PLACE, "where it holds the version token"),
         "refusals": Key(PATH, "a list in the answer that is empty where all went well (userErrors)"),
-        "stamp": Key(PATH, "where {intent} is written into the record, so that `probe` can search for it"),
+        "stamp": Key(
+            PATH,
+            "where {intent} is written into the record, so that `probe` can search for it; no value of a field can go there",
+        ),
     }
     batch = dict(call) | {
         "size": Key(Whole(1, 10_000), "records a call", needed=True),
@@ -122,7 +127,11 @@ def _writing(call: Mapping[str, Key]) -> tuple[dict[str, Key], dict[str, Key], d
         "version": Key(PATH, "where a result holds the version token"),
         "status": Key(PATH, "where a result holds its HTTP status"),
         "code": Key(PATH, "where a result holds its error code"),
-        "ok": Key(PATH, "where a result says that it went well (default: status below 300, and no code)"),
+        "ok": Key(
+            PATH,
+            "where a result says that it went well: true or 1, and false or 0, also as texts (default: status below 300, and "
+            "no code)",
+        ),
     }
     probe = dict(call) | {
         "records": Key(PATH, "where the answer holds what was found"),

@@ -99,6 +99,30 @@ def test_capabilities_follow_from_what_is_described(added: str, ability: str, va
     assert getattr(parse("small.yaml", SMALL.replace("key: id", f"key: id\n    {added}")).capabilities, ability) == value
 
 
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("ok", "true or 1, and false or 0, also as texts"),
+        ("stamp", "no value of a field can go there"),
+        ("write_path", "not inside the place of another writable field"),
+        ("body", "left out where one has no value"),
+    ],
+)
+def test_the_schema_tells_what_is_refused(key: str, told: str) -> None:
+    """An editor shows it before a run does."""
+    assert any(told in one["description"] for one in described(published(), key))
+
+
+def described(schema: Any, key: str) -> list[dict[str, Any]]:
+    """What a JSON Schema says of this key, wherever it may stand."""
+    if isinstance(schema, list):
+        return [one for part in schema for one in described(part, key)]
+    if not isinstance(schema, dict):
+        return []
+    here = schema.get("properties", {}).get(key)
+    return [*([here] if here and "description" in here else []), *described(list(schema.values()), key)]
+
+
 def test_the_schema_and_the_parser_know_the_same_keys() -> None:
     branches = {one["if"]["properties"]["kind"]["const"]: one["then"] for one in published()["allOf"]}
     assert set(branches) == set(KINDS)
