@@ -142,7 +142,10 @@ class Reader:
             first = False
             rows = self._rows(reply, reading.records)
             yield rows, reply, strategy.steady
-            step = strategy.follow(reply, self._ids(reading, rows))
+            ids = self._ids(reading, rows)
+            step = strategy.follow(
+                reply, [f"{id_}\x1f{version_of(self.spec, row)}" for id_, row in zip(ids, rows, strict=True)]
+            )
 
     def _rows(self, reply: Reply, records: Path, alone: bool = False) -> list[Any]:
         path, item = _list_and_item(records)

@@ -1,9 +1,9 @@
 """How one page leads to the next: link, cursor, offset, page number. Each strategy is a few lines and one object a read.
 
-`first` gives what fills the first request; `follow` looks at a page's answer and the ids on it and says what fills the next
-one, or None at the end. A page that comes back for ever is refused. Where pages may shift while they are read (a record that
-changes moves to the end of the order, and all behind it move up by one), `Offset` notices and steps back, and the others say
-so with `steady`.
+`first` gives what fills the first request; `follow` looks at a page's answer and at what its records are known by (their ids,
+and versions where they have one) and says what fills the next one, or None at the end. A page that comes back for ever is
+refused. Where pages may shift while they are read (a record that changes moves to the end of the order, and all behind it move
+up by one), `Offset` notices and steps back, and the others say so with `steady`.
 """
 
 import re
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from connector_resources.manifest import Path
 
 _STEPS_BACK = 20
+_REMEMBERED = 10_000  # records: pages that have shifted by more are read from the start
 _VALUE = r'"(?:[^"\\]|\\.)*"|[^\s;,"]*'
 _LINK = re.compile(rf'<([^>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:{_VALUE}))?)*)')  # RFC 8288, 3
 _PARAMETER = re.compile(rf';\s*([^\s;,="]+)\s*=\s*({_VALUE})')
@@ -128,13 +129,15 @@ class Cursor:
 
 
 class Offset:
-    """So many records are left out. Pages overlap: if the first record of a page was not on the page before, records have
-    moved up meanwhile, and the next request goes back until one is found that was seen."""
+    """So many records are left out. Pages overlap: if the first record of a page was not read before, records have moved up
+    meanwhile, and the next request goes back until a page begins with one that was, in the same version: a record that changed
+    has moved. What a page holds that began beyond a gap does not count as read: the gap is still there behind it."""
 
     def __init__(self, paging: Paging) -> None:
         self.paging = paging
         self.start = self.offset = paging.first
-        self.known: set[str] = set()
+        self.known: dict[str, None] = {}  # of the latest records without a gap, in the order in which they were read
+        self.last: set[str] = set()
         self.back = 0  # steps back in a row
         self.returns = 0  # steps back since the read last got further than ever
         self.furthest = self.start
@@ -152,15 +155,15 @@ class Offset:
             if self.returns > _STEPS_BACK:
                 raise SystemUnavailable("Records change faster than their pages can be read; try again when it is quieter.")
             self.offset = max(self.start, self.offset - (self.overlap << self.back))
-            self.known.update(ids)
             return Next({"offset": self.offset})
-        fresh = [id_ for id_ in ids if id_ not in self.known]
+        fresh = [id_ for id_ in ids if id_ not in self.last]
         if not fresh and not self.back and self.offset > self.start and len(ids) > max(self.overlap, 1):
             raise _endless()  # one record alone may have moved to the end meanwhile
         if not fresh and not self.back:
             return None
         self.back = 0
-        self.known, reached = set(ids), self.offset + len(ids)
+        self.last, reached = set(ids), self.offset + len(ids)
+        self.known = dict.fromkeys([*self.known, *ids][-_REMEMBERED:])
         if reached > self.furthest:
             self.furthest, self.returns = reached, 0
         total = reply.value(self.paging.total)

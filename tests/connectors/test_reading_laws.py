@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from shopping import Visit, read
 
 from connector_resources.contract import Field, FieldType
 from connector_resources.errors import ContractError, SystemUnavailable
 from connector_resources.frames import arrow_type
 from connector_resources.manifest import FieldSpec, Header, Paging
 from connector_resources.paging import Next, Reply, pager
+from connector_resources.sandbox.generic import ShopSandbox
 from connector_resources.values import column, json_text, outgoing, since_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -141,10 +143,45 @@ def test_pages_by_offset_miss_no_record_that_nobody_touched(data: st.DataObject)
                 victim = rows.pop(data.draw(st.integers(0, len(rows) - 1)))
                 untouched.discard(victim)
                 if data.draw(coin):
-                    rows.append(victim)
+                    rows.append(f"{victim}'")  # in another version
             else:
                 rows.append(f"new{next(fresh)}")
     assert untouched <= seen
+
+
+def test_a_page_beyond_a_gap_does_not_count_as_read_when_records_go_on_moving_up() -> None:
+    rows, seen = [f"r{at}" for at in range(8)], set[str]()
+    walk = pager(Paging("offset", size=2, overlap=1))
+    step: Next | None = walk.first()
+    for number in itertools.count():
+        if step is None:
+            break
+        page = rows[step.values["offset"] :][:2]
+        seen |= set(page)
+        step = walk.follow(Reply({}), page)
+        if number in (3, 4):
+            del rows[:2]
+    assert {"r4", "r5", "r6", "r7"} <= seen
+
+
+def test_a_record_that_changed_does_not_stand_for_the_place_where_it_was(visit: Visit, shop: ShopSandbox) -> None:
+    """It moves to the end and, as another one is removed, to the very number that the next page begins with."""
+    ids = [row["id"] for row in shop.state.listed("customers")]
+    for id_ in ids[51:]:
+        shop.state.purge("customers", id_)
+
+    def edit(page: int) -> None:
+        if page == 2:
+            shop.state.update("customers", ids[49], {"phone": None})
+            shop.state.purge("customers", ids[0])
+
+    shop.state.on_page = edit
+    by_offset = (
+        ("by: cursor, limit", "by: offset, limit"),
+        ('cursor: "{cursor}"', 'offset: "{offset}"'),
+        ("paging: {by: cursor, next: cursor, size: 200}", "paging: {by: offset, size: 50}"),
+    )
+    assert ids[50] in read(visit("sandbox-rest", *by_offset))
 
 
 @given(st.integers(0, 30), st.integers(2, 7), st.sampled_from(["offset", "page"]), st.booleans())
