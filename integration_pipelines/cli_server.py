@@ -57,7 +57,7 @@ def code_server(supervised: bool) -> None:
 @click.command()
 @SUPERVISED
 def daemon(supervised: bool) -> None:
-    """Run schedules, sensors and the queue, and start runs. One for an installation.
+    """Run schedules, sensors and the queue, and start runs. A second one stands by until the first one ends.
 
     \b
     integration daemon

@@ -7,10 +7,12 @@ from functools import partial
 import dagster as dg
 from dagster._daemon.controller import daemon_controller_from_instance
 
-from integration_pipelines.orchestration import clock, upkeep
+from connector_resources.errors import ConfigurationError
+from integration_pipelines.orchestration import clock, standby, upkeep
 from integration_pipelines.orchestration.code_server import target
 from integration_pipelines.orchestration.launcher import WarmRunLauncher
 from integration_pipelines.orchestration.session import utc_now
+from integration_pipelines.orchestration.standby import Leadership
 from integration_pipelines.settings import Settings
 from integration_pipelines.store.database import Database
 
@@ -18,7 +20,21 @@ _LOG = logging.getLogger("integration.daemon")
 
 
 def serve(settings: Settings, database: Database, instance: dg.DagsterInstance) -> None:
-    """Run until the process is interrupted. The forkserver begins to import at once, so that the first run is a warm one."""
+    """Run until the process is interrupted; while another daemon runs with the same database, stand by. Raises
+    ConfigurationError when that one was faster to take the lock that this one has lost."""
+    with Leadership(database) as leadership:
+        try:
+            _lead(settings, database, instance, leadership)
+        except KeyboardInterrupt:
+            if not leadership.lost:
+                raise
+            raise ConfigurationError(
+                "Another daemon took over while this one had lost its connection to the database; this one ends."
+            ) from None
+
+
+def _lead(settings: Settings, database: Database, instance: dg.DagsterInstance, leadership: Leadership) -> None:
+    """The forkserver begins to import at once, so that the first run is a warm one."""
     if isinstance(instance.run_launcher, WarmRunLauncher):
         instance.run_launcher.warm_up()
     if begun := clock.begin_anew(instance, utc_now()):
@@ -29,6 +45,7 @@ def serve(settings: Settings, database: Database, instance: dg.DagsterInstance) 
     ) as controller:
         workspace = controller._workspace_process_context  # the one that Dagster's own daemons share
         ours = [
+            upkeep.repeat("leadership", standby.POLL, leadership.keep, stop),
             upkeep.repeat("upkeep", upkeep.INTERVAL, upkeep.Upkeep(settings, database, workspace).turn, stop),
             upkeep.repeat("alerts", upkeep.ALERT_INTERVAL, partial(upkeep.send_alerts, database), stop),
         ]
