@@ -5,8 +5,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 from dagster._core.workspace.context import BaseWorkspaceRequestContext, IWorkspaceProcessContext
 
-from connector_resources.errors import ConfigurationError, IntegrationError
+from connector_resources.errors import ConfigurationError, IntegrationError, NetworkError
 from integration_pipelines.operations.alerts import send_due
 from integration_pipelines.orchestration import clock
 from integration_pipelines.orchestration.code_server import LOCATION
@@ -32,7 +32,9 @@ from integration_pipelines.store.database import Database
 INTERVAL = 2.0
 ALERT_INTERVAL = 5.0
 GRACE = timedelta(seconds=15)
-LOOKED_BACK = timedelta(minutes=30)
+LOOKED_BACK = timedelta(minutes=30)  # longer than the clocks of two machines differ, or a process takes to end
+PAGE = 200
+_LOOKED = "integration/ended_runs_looked_at"
 _LOG = logging.getLogger("integration.upkeep")
 
 
@@ -52,10 +54,9 @@ class Upkeep:
         location = entry.code_location if entry else None
         if location is not None:
             begin_schedules(context.instance, location)
-        end_stubborn_workers(context.instance)
         self.bury(context.instance)
         self.bury_unborn(context.instance)
-        self.note_runs_without_history(context.instance)
+        self.look_at_ended_runs(context.instance)
         if location is not None:
             for tenant, history_id in retries.due(self.database, utc_now()):
                 try:
@@ -102,11 +103,24 @@ class Upkeep:
             if dead:
                 instance.report_run_failed(record.dagster_run, "The process of this run died before it had begun.")
 
-    def note_runs_without_history(self, instance: dg.DagsterInstance) -> None:
+    def look_at_ended_runs(self, instance: dg.DagsterInstance) -> None:
+        """Those that have ended since a daemon last looked at all of them, however long ago that was, and lately."""
+        now = utc_now()
+        looked = instance.daemon_cursor_storage.get_cursor_values({_LOOKED}).get(_LOOKED)
+        since = min(now, datetime.fromisoformat(looked)) if looked else now
+        for runs in ended_since(instance, since - LOOKED_BACK):
+            end_stubborn_workers(instance, runs)
+            self.note_runs_without_history(runs)
+        instance.daemon_cursor_storage.set_cursor_values({_LOOKED: now.isoformat()})
+
+    def note_runs_without_history(self, ended: Sequence[dg.DagsterRun]) -> None:
         """A run whose process died before it had opened its history row gets one, as failed, so that it is tried again."""
-        found = ended_lately(instance, dg.DagsterRunStatus.FAILURE)
         runs = {
-            UUID(run.run_id): run for run in found if run.run_id not in self._given_up and run.job_name.startswith("sync_")
+            UUID(run.run_id): run
+            for run in ended
+            if run.status is dg.DagsterRunStatus.FAILURE
+            and run.run_id not in self._given_up
+            and run.job_name.startswith("sync_")
         }
         for run_id in retries.without_history(self.database, list(runs)):
             run = runs[run_id]
@@ -117,6 +131,9 @@ class Upkeep:
                     session.fail("system", "The process of this run died before it had begun.", retries.AfterFailure.RETRY)
             except ConfigurationError:  # the sync config is gone, and with it the place for a history
                 continue
+            except NetworkError:
+                self._given_up.remove(run.run_id)
+                raise
 
     def retry(self, context: BaseWorkspaceRequestContext, location: CodeLocation, tenant: UUID, history_id: int) -> None:
         """Execute a failed run again from the op that failed. Its row is held until the new run is in the queue, and a run
@@ -171,13 +188,18 @@ def repeat(name: str, seconds: float, turn: Callable[[], None], stop: threading.
     return thread
 
 
-def ended_lately(instance: dg.DagsterInstance, *statuses: dg.DagsterRunStatus) -> Sequence[dg.DagsterRun]:
-    return instance.get_runs(dg.RunsFilter(statuses=list(statuses), updated_after=utc_now() - LOOKED_BACK), limit=200)
+def ended_since(instance: dg.DagsterInstance, since: datetime) -> Iterator[Sequence[dg.DagsterRun]]:
+    """Runs that have failed or were cancelled, page by page."""
+    statuses = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    cursor = None
+    while runs := instance.get_runs(dg.RunsFilter(statuses=statuses, updated_after=since), cursor=cursor, limit=PAGE):
+        yield runs
+        cursor = runs[-1].run_id
 
 
-def end_stubborn_workers(instance: dg.DagsterInstance) -> None:
+def end_stubborn_workers(instance: dg.DagsterInstance, ended: Sequence[dg.DagsterRun]) -> None:
     """A run that was cancelled, or has exceeded its time, and whose process does not end: it would go on holding its locks."""
-    for run in ended_lately(instance, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+    for run in ended:
         worker = Worker.of(run)
         if worker is None or not worker.alive():
             continue

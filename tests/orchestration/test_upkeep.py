@@ -74,6 +74,11 @@ def nothing() -> None:
     """A job of no ops."""
 
 
+def look_at_ended_runs(instance: dg.DagsterInstance) -> None:
+    for runs in upkeep.ended_since(instance, datetime.now(UTC) - timedelta(minutes=1)):
+        upkeep.end_stubborn_workers(instance, runs)
+
+
 def test_a_finished_run_whose_process_does_not_end_is_killed_after_its_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ignores SIGTERM, and would hold its locks for ever."""
     code = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
@@ -86,12 +91,12 @@ def test_a_finished_run_whose_process_does_not_end_is_killed_after_its_grace(mon
         worker = Worker.of_process(process.pid)
         run = instance.create_run_for_job(nothing, tags={WORKER_TAG: str(worker)})
         os.kill(process.pid, signal.SIGTERM)
-        upkeep.end_stubborn_workers(instance)  # the run has not ended
+        look_at_ended_runs(instance)  # the run has not ended
         instance.report_run_failed(run)
-        upkeep.end_stubborn_workers(instance)  # it has, a moment ago
+        look_at_ended_runs(instance)  # it has, a moment ago
         assert worker.alive()
         monkeypatch.setattr(upkeep, "GRACE", timedelta(seconds=-1))
-        upkeep.end_stubborn_workers(instance)
+        look_at_ended_runs(instance)
         until(lambda: not worker.alive(), 10)
         assert process.wait() == -signal.SIGKILL
 

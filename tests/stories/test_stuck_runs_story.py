@@ -36,7 +36,7 @@ def status(office: Office, run_id: str) -> dg.DagsterRunStatus:
 def look(keeper: upkeep.Upkeep, office: Office) -> None:
     keeper.bury(office.instance)
     keeper.bury_unborn(office.instance)
-    keeper.note_runs_without_history(office.instance)
+    keeper.look_at_ended_runs(office.instance)
 
 
 def test_a_run_by_hand_that_is_killed_before_it_has_a_history_is_closed_and_tried_again(
@@ -110,3 +110,23 @@ def test_a_re_execution_is_not_taken_for_dead_by_the_process_of_the_run_before(
     monkeypatch.setattr(upkeep, "utc_now", lambda: datetime.now(UTC) + timedelta(minutes=1))
     keeper.bury_unborn(office.instance)
     assert status(office, child.run_id) is dg.DagsterRunStatus.FAILURE
+
+
+def test_every_run_that_died_while_there_was_no_daemon_is_noted_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def daemon(later: timedelta) -> None:
+        monkeypatch.setattr(upkeep, "utc_now", lambda: datetime.now(UTC) + later)
+        keeper = upkeep.Upkeep(office.settings, office.database, None)  # type: ignore[arg-type] # it looks at no definitions here
+        keeper.look_at_ended_runs(office.instance)
+
+    monkeypatch.setattr(upkeep, "PAGE", 2)
+    daemon(timedelta(0))
+    job = job_of(office.syncs["Account"].id)
+    died = [office.instance.create_run_for_job(job) for _ in range(5)]
+    for run in died:
+        office.instance.report_run_failed(run)
+    for hours in (3, 3, 6):
+        daemon(timedelta(hours=hours))
+    noted = office.rows("SELECT run_id, sync_status FROM sync_history ORDER BY id")
+    found = [row["run_id"] for row in noted if str(row["run_id"]) in {run.run_id for run in died}]
+    assert sorted(found) == sorted(UUID(run.run_id) for run in died)
+    assert {row["sync_status"] for row in noted} == {"failed"}
