@@ -65,7 +65,8 @@ def _record(scope: Scope, history_id: int, kind: str) -> None:
 
 
 def due(database: Database, now: datetime) -> list[tuple[UUID, int]]:
-    """Alerts that are to be sent, or tried again: (tenant, alert id), at most a hundred."""
+    """Alerts that are to be sent, or tried again: (tenant, alert id), at most a hundred. One that would wait for longer than
+    any does was planned by a clock that ran ahead."""
     with database.directory() as connection:
         return [
             (row.tenant, row.alert_id) for row in connection.execute(sa.text("SELECT * FROM due_alerts(:now)"), {"now": now})
@@ -78,7 +79,7 @@ def take(scope: Scope, alert_id: int, now: datetime) -> Alert | None:
     taken = scope.run(
         """UPDATE alerts SET tries = tries + 1,
                   due_at = CAST(:now AS timestamptz) + make_interval(secs => LEAST(3600, 60 * power(2, LEAST(tries, 10))))
-           WHERE id = :id AND due_at <= :now RETURNING id""",
+           WHERE id = :id AND (due_at <= :now OR due_at > CAST(:now AS timestamptz) + interval '61 minutes') RETURNING id""",
         id=alert_id,
         now=now,
     ).scalar()

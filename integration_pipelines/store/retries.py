@@ -55,7 +55,8 @@ def plan(scope: Scope, history_id: int, now: datetime, after: AfterFailure) -> N
 
 
 def due(database: Database, now: datetime) -> list[tuple[UUID, int]]:
-    """Failed attempts whose retry is due: (tenant, history id)."""
+    """Attempts that are to be tried again by now: (tenant, history id). So is one whose end lies ahead: the clock that planned
+    its retry was wrong."""
     with database.directory() as connection:
         return [
             (row.tenant, row.history_id)

@@ -178,6 +178,33 @@ def test_a_retry_is_due_from_its_time_on_until_it_is_taken(world: World) -> None
     assert looked(world, made) is None
 
 
+def test_a_retry_that_a_clock_which_ran_ahead_has_planned_is_due_at_once(world: World) -> None:
+    made = fail(world, at=NOON + timedelta(hours=3))
+    assert retries.due(world.database, NOON) == [(world.tenant, made.id)]
+
+
+def test_a_run_that_waits_a_day_for_calls_is_not_due_before(world: World) -> None:
+    made, until = attempt(world), NOON + timedelta(hours=24)
+    with world.database.tenant(world.tenant) as scope:
+        history.postpone(scope, made.id, "No calls left.", NOON, until)
+    assert retries.due(world.database, NOON) == retries.due(world.database, until - timedelta(seconds=1)) == []
+    assert retries.due(world.database, until) == [(world.tenant, made.id)]
+
+
+def test_an_alert_waits_an_hour_at_most_whatever_the_clock_said(world: World) -> None:
+    fail_for_good(world)
+    ((_, alert),) = alerts.due(world.database, datetime.now(UTC) + timedelta(minutes=1))
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    with world.database.tenant(world.tenant) as scope:
+        assert alerts.take(scope, alert, now + timedelta(days=1)) is not None
+        alerts.settle(scope, alert, [], "Nobody answers.", now)
+    assert alerts.due(world.database, now) == [(world.tenant, alert)]
+    with world.database.tenant(world.tenant) as scope:
+        assert alerts.take(scope, alert, now) is not None
+        assert alerts.take(scope, alert, now) is None
+    assert alerts.due(world.database, now) == []
+
+
 def test_nothing_is_tried_again_when_the_sync_has_run_since(world: World) -> None:
     made = fail(world)
     later = attempt(world)
