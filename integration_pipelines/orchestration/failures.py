@@ -19,6 +19,7 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 from connector_resources.errors import IntegrationError, QuotaReached, RetryableError
 from integration_pipelines.orchestration.launcher import WORKER_TAG
 from integration_pipelines.orchestration.session import Paused, Session
+from integration_pipelines.store.history import ConnectorChanged
 from integration_pipelines.store.retries import AfterFailure
 
 RETRIES = 3
@@ -44,8 +45,7 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
         session.fail(problem.error_type, str(problem), AfterFailure.RETRY)
         raise dg.Failure(f"{problem} Given up after {RETRIES + 1} tries.", allow_retries=False) from None
     except IntegrationError as problem:
-        after = AfterFailure.NOTHING if isinstance(problem, Paused) else AfterFailure.ALERT
-        session.fail(problem.error_type, str(problem), after)
+        session.fail(problem.error_type, str(problem), _after(problem))
         raise dg.Failure(str(problem), allow_retries=False) from None
     except (dg.Failure, dg.RetryRequested):
         raise
@@ -57,6 +57,12 @@ def explained(session: Session, tries_before: int, log: logging.Logger, instance
         if session.ids is not None:
             session.fail("system", *interrupted(instance, session.ids.run_id))
         raise Interrupted("The run was interrupted.") from None
+
+
+def _after(problem: IntegrationError) -> AfterFailure:
+    if isinstance(problem, Paused):
+        return AfterFailure.NOTHING
+    return AfterFailure.RETRY if isinstance(problem, ConnectorChanged) else AfterFailure.ALERT
 
 
 class Interrupted(DagsterExecutionInterruptedError, dg.DagsterError):

@@ -1,6 +1,7 @@
 """One run's session: the store, the two sides, and the locks that the run's process holds for as long as it lives."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -161,6 +162,14 @@ class Session:
             self.attempt = history.open_attempt(scope, config, connector_revision, ids.run_id, ids.root_run_id, utc_now())
             self._locks.execute(sa.text("SELECT pg_advisory_lock(:k)"), {"k": history.lock_key(self.attempt.id)})
             self._locks.commit()
+
+    def staged(self, run_id: UUID, step: str) -> Iterator[bytes]:
+        """Batches that this run, or one that it re-executes, has staged. Raises ConnectorChanged, and ContractError when they
+        are gone."""
+        if self.attempt is not None and run_id != self.attempt.run_id:
+            with self.database.tenant(self.tenant) as scope:
+                history.require_same_connector(scope, self.attempt, run_id)
+        yield from self.staging.read(run_id, step)
 
     def postpone(self, message: str, seconds: float) -> datetime:
         """Close the history row as partial: what is left goes on after so many seconds, at the instant that comes back."""

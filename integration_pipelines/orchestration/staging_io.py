@@ -68,6 +68,6 @@ class StagingIOManager(dg.IOManager):
         run_id, step = UUID(source.run_id), source.step_key
 
         def read() -> Iterator[Batch]:
-            return ahead(Batch.from_bytes(content) for content in session.staging.read(run_id, step))
+            return ahead(Batch.from_bytes(content) for content in session.staged(run_id, step))
 
         return Batches(read)

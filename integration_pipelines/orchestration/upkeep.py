@@ -136,7 +136,8 @@ class Upkeep:
                 raise
 
     def retry(self, context: BaseWorkspaceRequestContext, location: CodeLocation, tenant: UUID, history_id: int) -> None:
-        """Execute a failed run again from the op that failed. Its row is held until the new run is in the queue, and a run
+        """Execute a failed run again from the op that failed, or from the first one where the connector is another one by now.
+        Its row is held until the new run is in the queue, and a run
         that has a child already gets no second one."""
         instance = context.instance
         with self.database.tenant(tenant) as scope:
@@ -153,12 +154,14 @@ class Upkeep:
                 or instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: parent.run_id}), limit=1)
             ):
                 return
+            afresh = retries.afresh(scope, history_id)
+            strategy = ReexecutionStrategy.ALL_STEPS if afresh else ReexecutionStrategy.FROM_FAILURE
             run = instance.create_reexecuted_run(
                 request_context=context,
                 parent_run=parent,
                 code_location=location,
                 remote_job=repository.get_full_job(parent.job_name),
-                strategy=ReexecutionStrategy.FROM_FAILURE,
+                strategy=strategy,
                 extra_tags={WORKER_TAG: ""},
                 use_parent_run_tags=True,
             )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from connector_resources.contract import GrantState
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import audit
-from integration_pipelines.store.call_budget import limit_of
+from integration_pipelines.store.call_budget import SETTING, limit_of
 from integration_pipelines.store.database import Database, Scope
 
 METHODS = ("oauth2", "api_key", "basic", "certificate", "none")
@@ -139,14 +139,15 @@ def reconnect(scope: Scope, number: int, changed: Mapping[str, str | None], stat
 
 def configure(scope: Scope, number: int, changed: Mapping[str, Any], *, user: int) -> ConnectorRow:
     """These settings change (None takes one away); runs that begin from now on have them. Raises ConfigurationError for a
-    limit of calls that is no number."""
+    limit of calls that is no number. A limit says nothing of whose records these are: it makes no new revision."""
     merged = {**get(scope, number).configuration, **changed}
     kept = {name: value for name, value in merged.items() if value is not None}
     limit_of(kept)
     scope.run(
-        """UPDATE connectors SET configuration = CAST(:configuration AS jsonb), revision = revision + 1, updated_at = now()
-           WHERE id = :id""",
+        """UPDATE connectors SET configuration = CAST(:configuration AS jsonb), revision = revision + :other,
+               updated_at = now() WHERE id = :id""",
         configuration=orjson.dumps(kept).decode(),
+        other=int(bool(changed.keys() - {SETTING})),
         id=number,
     )
     audit.record(scope, f"users/{user}", "connector.configure", f"connectors/{number}", {"settings": sorted(changed)})

@@ -33,6 +33,12 @@ class Overtaken(IntegrationError):
     """The history row was closed by somebody else: another run may be at work already, so nothing more is written."""
 
 
+class ConnectorChanged(IntegrationError):
+    """What was staged may come from another account than the connector has now."""
+
+    error_type = "configuration"
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A row of `sync_history` while its run goes on: what the run is pinned to."""
@@ -58,7 +64,7 @@ def open_attempt(
 ) -> Attempt:
     """This run's row: the one that stands, or a new one with SyncStarted beside it.
 
-    A re-execution names the first attempt and keeps what that one was pinned to."""
+    A re-execution names the first attempt and keeps what that one was pinned to; of the connector it has what is there now."""
     found = scope.rows(f"{_ATTEMPT} WHERE run_id = :run", run=run_id)
     if found:
         return Attempt(**found[0])
@@ -79,12 +85,23 @@ def open_attempt(
         first=pinned.id if pinned else None,
         mapping=pinned.field_mapping_id if pinned else config.mapping_id,
         config=pinned.config_revision if pinned else config.revision,
-        connector=pinned.connector_revision if pinned else connector_revision,
+        connector=connector_revision,
         position=pinned.position if pinned else None,
         erp_position=pinned.erp_position if pinned else None,
     ).scalar_one()
     outbox.announce(scope, SyncStarted(_public(scope, number), config.payload(), config.direction))
     return Attempt(**scope.rows(f"{_ATTEMPT} WHERE id = :id", id=number)[0])
+
+
+def require_same_connector(scope: Scope, attempt: Attempt, staged_by: UUID) -> None:
+    """Raises ConnectorChanged where that run has read its records through the connector as it was before a person authorized
+    or configured it anew: they may be another account's."""
+    read_with = scope.run("SELECT connector_revision FROM sync_history WHERE run_id = :run", run=staged_by).scalar()
+    if read_with != attempt.connector_revision:
+        raise ConnectorChanged(
+            "The connector was authorized or configured anew after these records had been read. They are not loaded, and the "
+            "sync reads its records again."
+        )
 
 
 def overtaken(scope: Scope, attempt: Attempt) -> bool:

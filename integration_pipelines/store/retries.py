@@ -77,6 +77,20 @@ def look(scope: Scope, history_id: int) -> UUID | None:
     return row[0]["run_id"] if row and row[0]["wanted"] else None
 
 
+def afresh(scope: Scope, history_id: int) -> bool:
+    """Whether a person has authorized or configured the connector anew since an attempt of this chain was opened: then nothing
+    that the chain has staged is loaded any more."""
+    return bool(
+        scope.run(
+            """SELECT EXISTS (SELECT FROM sync_history me JOIN sync_history o
+                   ON COALESCE(o.first_history_id, o.id) = COALESCE(me.first_history_id, me.id)
+                   JOIN sync_configurations s ON s.id = me.sync_configuration_id JOIN connectors c ON c.id = s.connector_id
+                   WHERE me.id = :id AND o.connector_revision <> c.revision)""",
+            id=history_id,
+        ).scalar_one()
+    )
+
+
 def taken(scope: Scope, history_id: int) -> None:
     """It is tried again by now, or never will be. What its chain has staged counts as fresh: the new run may wait its turn."""
     scope.run("UPDATE sync_history SET retry_at = NULL WHERE id = :id", id=history_id)

@@ -157,7 +157,7 @@ def test_a_re_execution_is_a_row_of_its_own_that_names_the_first_and_keeps_its_p
         again = history.open_attempt(scope, world.config, 7, uuid4(), run.opened.run_id, now())
         third = history.open_attempt(scope, world.config, 8, uuid4(), run.opened.run_id, now())
         assert history.open_attempt(scope, world.config, 9, again.run_id, run.opened.run_id, now()) == again
-    assert (again.attempt_number, third.attempt_number, again.connector_revision) == (2, 3, 1)
+    assert (again.attempt_number, third.attempt_number, again.connector_revision) == (2, 3, 7)
     (row,) = world.rows("SELECT position FROM sync_history WHERE id = :id", id=run.opened.id)
     assert again.position == third.position == row["position"] is not None
 
