@@ -20,7 +20,7 @@ VARIABLES: dict[str, str] = {
     "INTEGRATION_HOME": "folder for the embedded database, Dagster's settings and logs (default ./var)",
     "INTEGRATION_ENV": "development (default) or production; production demands DATABASE_URL and INTEGRATION_MASTER_KEY",
     "DATABASE_URL": "PostgreSQL 14 or newer; without it an embedded one is started under INTEGRATION_HOME",
-    "DAGSTER_DATABASE_URL": "Dagster's own database (default: database `dagster` on the same server)",
+    "DAGSTER_DATABASE_URL": "Dagster's own database (default: database `dagster` on the same server; one an installation)",
     "ERP_DATABASE_URL": "your ERP's own PostgreSQL; without it the reference ERP schema in DATABASE_URL is the ERP",
     "ERP_CATALOGUE": "a YAML file that says which tables and columns of ERP_DATABASE_URL hold which entity",
     "INTEGRATION_MASTER_KEY": "32 bytes in base64 that wrap every tenant's key (`integration key new` makes one)",

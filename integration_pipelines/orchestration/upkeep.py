@@ -137,8 +137,7 @@ class Upkeep:
 
     def retry(self, context: BaseWorkspaceRequestContext, location: CodeLocation, tenant: UUID, history_id: int) -> None:
         """Execute a failed run again from the op that failed, or from the first one where the connector is another one by now.
-        Its row is held until the new run is in the queue, and a run
-        that has a child already gets no second one."""
+        Its row is held until the new run is in the queue, and a run that has a child already gets no second one."""
         instance = context.instance
         with self.database.tenant(tenant) as scope:
             run_id = retries.look(scope, history_id)
