@@ -142,10 +142,9 @@ class Reader:
             first = False
             rows = self._rows(reply, reading.records)
             yield rows, reply, strategy.steady
-            ids = self._ids(reading, rows)
-            step = strategy.follow(
-                reply, [f"{id_}\x1f{version_of(self.spec, row)}" for id_, row in zip(ids, rows, strict=True)]
-            )
+            versions = (version_of(self.spec, row) for row in rows)
+            known_by = [f"{id_}\x1f{version}" for id_, version in zip(self._ids(reading, rows), versions, strict=True)]
+            step = strategy.follow(reply, known_by)
 
     def _rows(self, reply: Reply, records: Path, alone: bool = False) -> list[Any]:
         path, item = _list_and_item(records)

@@ -7,6 +7,7 @@ up by one), `Offset` notices and steps back, and the others say so with `steady`
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -136,7 +137,7 @@ class Offset:
     def __init__(self, paging: Paging) -> None:
         self.paging = paging
         self.start = self.offset = paging.first
-        self.known: dict[str, None] = {}  # of the latest records without a gap, in the order in which they were read
+        self.known: OrderedDict[str, None] = OrderedDict()  # the latest records without a gap, in the order they were read
         self.last: set[str] = set()
         self.back = 0  # steps back in a row
         self.returns = 0  # steps back since the read last got further than ever
@@ -163,7 +164,9 @@ class Offset:
             return None
         self.back = 0
         self.last, reached = set(ids), self.offset + len(ids)
-        self.known = dict.fromkeys([*self.known, *ids][-_REMEMBERED:])
+        self.known.update(dict.fromkeys(ids))
+        while len(self.known) > _REMEMBERED:
+            self.known.popitem(last=False)
         if reached > self.furthest:
             self.furthest, self.returns = reached, 0
         total = reply.value(self.paging.total)

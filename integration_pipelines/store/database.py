@@ -92,6 +92,12 @@ def explained(url: str) -> Iterator[None]:
         raise
 
 
+def each_wanted(probe: str, kind: str = "text") -> str:
+    """A look-up of each value of `:wanted` (in the probe: `wanted.text`, or what `kind` is) by an index, whatever the planner
+    knows of the table: without fresh statistics it would read a large tenant's whole table for `= ANY`."""
+    return f"SELECT found.* FROM unnest(CAST(:wanted AS {kind}[])) AS wanted ({kind}) CROSS JOIN LATERAL ({probe}) found"
+
+
 @dataclass
 class Scope:
     """One transaction of one tenant. Its key is opened when somebody needs it: one that does not open stops no one else."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from connector_resources.sql import bytes_array, text_array
 from integration_pipelines.canonical import array, extension
 from integration_pipelines.model import Side
-from integration_pipelines.store.database import Scope
+from integration_pipelines.store.database import Scope, each_wanted
 from integration_pipelines.store.history import Attempt
 from integration_pipelines.store.links import Pair
 from integration_pipelines.store.vault import RecordKeys, record_key_id
@@ -34,9 +34,8 @@ def subject(erp_entity: str, erp_id: str) -> str:
 
 def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
     """Keys of these records, made where missing."""
-    statement = """SELECT k.id, k.subject, k.wrapped FROM unnest(CAST(:s AS text[])) AS wanted (text)
-                   CROSS JOIN LATERAL (SELECT id, subject, wrapped FROM data_keys WHERE subject = wanted.text OFFSET 0) k"""
-    found = list(scope.run(statement, s=text_array(list(dict.fromkeys(subjects)))))
+    statement = each_wanted("SELECT id, subject, wrapped FROM data_keys WHERE subject = wanted.text OFFSET 0")
+    found = list(scope.run(statement, wanted=text_array(list(dict.fromkeys(subjects)))))
     fresh = scope.vault.new_record_keys(sorted(set(subjects) - {row.subject for row in found}))
     ciphers = {}
     if fresh:
@@ -53,7 +52,7 @@ def keys_for(scope: Scope, subjects: Sequence[str]) -> RecordKeys:
             numbers, names = (column.to_pylist() for column in made.columns)
             ciphers = {name: (number, fresh[name][1]) for number, name in zip(numbers, names, strict=True)}
         else:  # another process was faster
-            found += scope.run(statement, s=text_array(list(fresh)))
+            found += scope.run(statement, wanted=text_array(list(fresh)))
     known = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in found)
     return RecordKeys({**known.by_subject, **ciphers})
 
@@ -73,11 +72,8 @@ def seal(
 def open_sealed(scope: Scope, sealed: Sequence[bytes | None], places: Sequence[bytes]) -> list[bytes | None]:
     """None where there was none, or where the record's key has been erased."""
     wanted = sorted({record_key_id(content) for content in sealed if content is not None})
-    rows = scope.run(
-        """SELECT k.id, k.subject, k.wrapped FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
-           CROSS JOIN LATERAL (SELECT id, subject, wrapped FROM data_keys WHERE id = wanted.id OFFSET 0) k""",
-        ids=wanted,
-    )
+    probe = "SELECT id, subject, wrapped FROM data_keys WHERE id = wanted.bigint OFFSET 0"
+    rows = scope.run(each_wanted(probe, "bigint"), wanted=wanted)
     keys = scope.vault.record_keys((row.id, row.subject, row.wrapped) for row in rows)
     opened = scope.vault.open_records(keys, sealed, places)
     return [zlib.decompress(content) if content is not None and content[:1] == _PACKED else content for content in opened]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from connector_resources.sql import bytes_array, text_array
 from integration_pipelines.canonical import frame, record_index
 from integration_pipelines.model import Side
-from integration_pipelines.store.database import Scope
+from integration_pipelines.store.database import Scope, each_wanted
 from integration_pipelines.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -50,40 +50,34 @@ _LINK = {
 _KEYS = {Side.EXTERNAL: "external_id", Side.ERP: "erp_id"}
 
 
-def _each(probe: str, kind: str = "text") -> str:
-    """A look-up of each wanted value by an index, whatever the planner knows of the table."""
-    return f"SELECT found.* FROM unnest(CAST(:wanted AS {kind}[])) AS wanted ({kind}) CROSS JOIN LATERAL ({probe}) found"
-
-
 def find(scope: Scope, pair: Pair, ids: Sequence[str], side: Side = Side.EXTERNAL, *, lock: bool = False) -> "pd.DataFrame":
     """Links of these records of one side, indexed by the record's id: link_id, revision, state, match_digest, both sides'
     fingerprints, and the id of the other side."""
     key = _KEYS[side]
     probe = f"""SELECT external_id, erp_id, id, revision, state, match_digest, external_fingerprint, erp_fingerprint
                 FROM identity_links WHERE {_HIDDEN} AND {key} = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
-    found = scope.table(_each(probe), _LINK, wanted=text_array(sorted(ids)), **pair.values())
+    found = scope.table(each_wanted(probe), _LINK, wanted=text_array(sorted(ids)), **pair.values())
     columns = {name: found.column(name).combine_chunks() for name in _LINK}
     return frame(columns, record_index(columns.pop(key)))
 
 
 def mapped_by(scope: Scope, links: Sequence[int], mapping_id: int) -> set[int]:
     """Those of these links that were last saved under this mapping version."""
-    found = scope.run(
-        "SELECT id FROM identity_links WHERE id = ANY(:ids) AND field_mapping_id = :m", ids=list(links), m=mapping_id
-    )
+    probe = "SELECT id FROM identity_links WHERE id = wanted.bigint AND field_mapping_id = :mapping OFFSET 0"
+    found = scope.run(each_wanted(probe, "bigint"), wanted=list(links), mapping=mapping_id)
     return set(found.scalars())
 
 
 def bases(scope: Scope, link_ids: Sequence[int]) -> Mapping[int, bytes]:
     """What these links' two sides last agreed on, sealed."""
     probe = "SELECT id, base FROM identity_links WHERE id = wanted.bigint OFFSET 0"
-    return {row.id: row.base for row in scope.run(_each(probe, "bigint"), wanted=list(link_ids))}
+    return {row.id: row.base for row in scope.run(each_wanted(probe, "bigint"), wanted=list(link_ids))}
 
 
 def taken(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> Mapping[str, str]:
     """Which of these ERP records are linked already: ERP id → external id."""
     probe = f"SELECT erp_id, external_id FROM identity_links WHERE {_HIDDEN} AND erp_id = wanted.text OFFSET 0"
-    rows = scope.rows(_each(probe), wanted=text_array(erp_ids), **pair.values())
+    rows = scope.rows(each_wanted(probe), wanted=text_array(erp_ids), **pair.values())
     return {row["erp_id"]: row["external_id"] for row in rows}
 
 
@@ -91,7 +85,7 @@ def claimed(scope: Scope, pair: Pair, digests: Sequence[bytes]) -> Mapping[bytes
     """Match keys that linked records hold: digest → external id."""
     probe = f"""SELECT match_digest, external_id FROM identity_links
                 WHERE {_HIDDEN} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
-    rows = scope.rows(_each(probe, "bytea"), wanted=bytes_array(digests), **pair.values())
+    rows = scope.rows(each_wanted(probe, "bytea"), wanted=bytes_array(digests), **pair.values())
     return {bytes(row["match_digest"]): row["external_id"] for row in rows}
 
 
@@ -100,7 +94,7 @@ def merge_winners(scope: Scope, pair: Pair, external_ids: Sequence[str]) -> list
     probe = (
         f"SELECT merged_into FROM identity_links WHERE {_HIDDEN} AND state = 'parked' AND merged_into = wanted.text OFFSET 0"
     )
-    return list(scope.run(_each(probe), wanted=text_array(external_ids), **pair.values()).scalars())
+    return list(scope.run(each_wanted(probe), wanted=text_array(external_ids), **pair.values()).scalars())
 
 
 def parents(
@@ -119,7 +113,7 @@ def parents(
                 WHERE connector_id + 0 = :connector AND erp_entity || '' = :erp {entity} {alive}
                   AND {_KEYS[side]} = wanted.text OFFSET 0"""
     values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
-    rows = scope.rows(_each(probe), wanted=text_array(ids), **values)
+    rows = scope.rows(each_wanted(probe), wanted=text_array(ids), **values)
     found: dict[str, str | None] = {}
     for row in rows:
         key, other = row[_KEYS[side]], row["erp_id" if side is Side.EXTERNAL else "external_id"]
