@@ -284,19 +284,20 @@ class Http:
 
     def _body(self, response: httpx.Response) -> bytes:
         """Empty where it is too long and its status says all."""
-        start, body, success = self.now(), bytearray(), response.status_code < 300
+        start, chunks, length, success = self.now(), [], 0, response.status_code < 300
         for chunk in response.iter_bytes():
-            body += chunk
-            if not success and len(body) > _LONGEST_REFUSAL:
+            chunks.append(chunk)
+            length += len(chunk)
+            if not success and length > _LONGEST_REFUSAL:
                 return b""
-            if len(body) > self.largest:
+            if length > self.largest:
                 raise AnswerTooLarge(
                     f"{self.system} answers {_place(response.request)} with more than {self.largest // 2**20} MiB; read fewer "
                     "fields."
                 )
             if (self.now() - start).total_seconds() > 600:  # a time-out is for one piece; a drip must end as well
                 raise _Broken(f"{self.system} took more than ten minutes to answer {_place(response.request)}.")
-        return bytes(body)
+        return b"".join(chunks)
 
 
 class _Broken(Exception):

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -162,6 +163,7 @@ def _count(given: object) -> int | None:
     raise ConfigurationError("reserve_calls of a Salesforce connector must be a number of calls, 0 or more.")
 
 
+@lru_cache(maxsize=8)
 def _trusted(instance: str, configured: str) -> bool:
     try:
         ours, theirs = httpx.URL(configured), httpx.URL(instance)

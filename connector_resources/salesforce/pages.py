@@ -8,10 +8,9 @@ what is wrong.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from connector_resources.answers import Answer
 from connector_resources.contract import Entity, Field, FieldType, Page
@@ -49,6 +48,10 @@ class Plan:
     @property
     def paths(self) -> list[str]:
         return list(dict.fromkeys((self.entity.key, *self.marks, *self.fields)))
+
+    @cached_property
+    def schema(self) -> "pa.Schema":
+        return _schema(self)
 
     def query(self, where: str = "", ordered: bool = True) -> str:
         order = [name for name in (self.entity.modified, self.entity.key) if name] if ordered else []
@@ -159,30 +162,29 @@ def _own(who: "pa.Array | None", user: str) -> "pa.Array | None":
 
 
 def quick(plan: Plan, content: bytes) -> Fetched | None:
-    """As `from_json`, by way of Arrow's reader; None where the page is not as it always is."""
+    """As `from_json`, by way of Arrow's reader, to which the whole answer is one row; None where the page is not as it always
+    is."""
     import pyarrow as pa
     from pyarrow import json
 
-    start, end = content.find(b'"records":[{"attributes":'), content.rfind(b"}]")
-    if start < 0 or end < start:
+    if b'"records":[{"attributes":' not in content:  # laid out in another way than what `_odd` looks for
         return None
-    start += len(b'"records":[')
     try:
-        envelope = orjson.loads(content[:start] + content[end + 1 :])
-        # no quote inside a text is without a backslash before it, so this stands between two records and nowhere else
-        lines = content[start : end + 1].replace(b'},{"attributes":', b'}\n{"attributes":')
-        options = json.ParseOptions(_schema(plan), unexpected_field_behavior="ignore")
-        table = json.read_json(pa.BufferReader(lines), json.ReadOptions(use_threads=False, block_size=_BLOCK), options)
-        columns = {path: _reached(table, path) for path in plan.paths}
-        if any(_odd(plan, path, values, content) for path, values in columns.items()):
+        options = json.ParseOptions(plan.schema, unexpected_field_behavior="ignore")
+        answer = json.read_json(pa.BufferReader(content), json.ReadOptions(use_threads=False, block_size=_BLOCK), options)
+        records = _one(answer["records"]).flatten()
+        columns = {path: _reached(records, path) for path in plan.paths}
+        whole = len(answer) == 1 and records.null_count == 0 and len(records)
+        if not whole or any(_odd(plan, path, values, content) for path, values in columns.items()):
             return None
+        envelope = {name: answer[name][0].as_py() for name in ("nextRecordsUrl", "totalSize")}
         return _fetched(_page(plan, columns), envelope)
-    except (orjson.JSONDecodeError, AttributeError, pa.ArrowException, ContractError):
+    except (pa.ArrowException, ContractError):
         return None
 
 
 def _schema(plan: Plan) -> "pa.Schema":
-    """How Arrow reads each path: numbers as decimals of their digits, dates and instants as texts."""
+    """How Arrow reads an answer, and in it each path: numbers as decimals of their digits, dates and instants as texts."""
     import pyarrow as pa
 
     def kind(field: Field | None) -> pa.DataType:
@@ -204,15 +206,16 @@ def _schema(plan: Plan) -> "pa.Schema":
     def struct(branch: Mapping[str, Any]) -> list[pa.Field]:
         return [pa.field(name, pa.struct(struct(one)) if isinstance(one, dict) else one) for name, one in branch.items()]
 
-    return pa.schema(struct(tree))
+    envelope = {"nextRecordsUrl": pa.string(), "totalSize": pa.int64()}
+    return pa.schema({**envelope, "records": pa.list_(pa.struct(struct(tree)))})
 
 
-def _reached(table: "pa.Table", path: str) -> "pa.Array":
+def _reached(records: "pa.StructArray", path: str) -> "pa.Array":
     """The column at the end of a path; null where a parent is missing."""
     import pyarrow.compute as pc
 
     first, *rest = path.split(".")
-    column = _one(table[first])
+    column = records.field(first)
     return pc.struct_field(column, rest) if rest else column
 
 

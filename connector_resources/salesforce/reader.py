@@ -172,10 +172,12 @@ def _settled(found: Page, started: datetime | None) -> datetime | None:
 
     if started is None or not len(found.records):
         return None
-    moments = pa.array(found.marks["version"]).cast(pa.timestamp("us", "UTC"))  # a document may show the instant of its lines
-    last = moments[-1].as_py()
+    stamps = pa.array(found.marks["version"].array)  # a document may show the instant of its lines
+    kind = pa.timestamp("us", "UTC")
+    last = stamps[-1:].cast(kind)[0].as_py()
     if last is not None and last < started - _CLOCKS:  # the usual case: pages are in this order
         return cast("datetime", last)
+    moments = stamps.cast(kind)
     latest: datetime | None = pc.max(moments.filter(pc.less(moments, pa.scalar(started - _CLOCKS, moments.type)))).as_py()
     return latest
 
