@@ -220,40 +220,43 @@ class Batch:
         return replace(self.take(~bad), rejected=_stack([self.rejected, rows]))
 
     def to_bytes(self) -> bytes:
-        """The side and the names of the parts that there are in one line, then an Arrow IPC stream (zstd) for each."""
-        parts = {name: part for name in (*_ALONGSIDE, "rejected") if (part := getattr(self, name)) is not None}
+        """One line of JSON (the side, and the columns of each part that there is), then two Arrow IPC streams (zstd): ids and
+        parts side by side, and the rejected rows."""
+        parts = {name: part for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
+        told = {"side": self.side, "parts": {name: list(part.columns) for name, part in parts.items()}}
         sink = pa.BufferOutputStream()
-        sink.write(f"{' '.join([self.side, *parts])}\n".encode())
-        for part in parts.values():
-            _write(sink, part)
+        sink.write(orjson.dumps(told) + b"\n")
+        _write(sink, [array(self.records.index).cast(TEXT), *(values for part in parts.values() for values in _arrays(part))])
+        _write(sink, _arrays(self.rejected))
         written: bytes = sink.getvalue().to_pybytes()
         return written
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Batch":
-        names, _, frames = content.partition(b"\n")
-        source = pa.BufferReader(frames)
         try:
-            side, *there = names.decode(errors="replace").split()
-            parts = {name: _read(source) for name in there}
-            return cls(rejected=parts.pop("rejected").reset_index(drop=True), side=Side(side), **parts)
-        except (pa.ArrowInvalid, ValueError, OSError, KeyError, TypeError):
+            begin = content.index(b"\n")
+            told, source = orjson.loads(content[:begin]), pa.BufferReader(pa.py_buffer(content).slice(begin + 1))
+            (ids, *columns), rejected = _read(source), _read(source)
+            index, left = record_index(ids), iter(columns)
+            parts = {name: frame({one: next(left) for one in names}, index) for name, names in told["parts"].items()}
+            return cls(rejected=rejected_rows(dict(zip(REJECTED, rejected, strict=True))), side=Side(told["side"]), **parts)
+        except (pa.ArrowInvalid, ValueError, OSError, KeyError, TypeError, StopIteration):
             raise ContractError("A staged batch cannot be read: its bytes are damaged or of another version.") from None
 
 
-def _write(sink: pa.NativeFile, part: pd.DataFrame) -> None:
-    columns = [array(part.index).cast(TEXT), *(array(part[name]) for name in part.columns)]
-    names = ["", *(str(name) for name in part.columns)]  # by position: an entity may well have a field named "id"
-    table = pa.Table.from_arrays(columns, names=names)
+def _arrays(part: pd.DataFrame) -> list[pa.Array]:
+    return [array(part[name]) for name in part.columns]
+
+
+def _write(sink: pa.NativeFile, columns: Sequence[pa.Array]) -> None:
+    table = pa.Table.from_arrays(columns, names=[str(at) for at in range(len(columns))])  # names may come twice
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
         stream.write_table(table)
 
 
-def _read(source: pa.NativeFile) -> pd.DataFrame:
-    table = pa.ipc.open_stream(source).read_all().combine_chunks()
-    pieces = [column.combine_chunks() for column in table.columns]
-    arrays = [p if isinstance(p, pa.Array) else pa.array([], p.type) for p in pieces]
-    return frame(dict(zip(table.schema.names[1:], arrays[1:], strict=True)), record_index(arrays[0]))
+def _read(source: pa.NativeFile) -> list[pa.Array]:
+    pieces = [column.combine_chunks() for column in pa.ipc.open_stream(source).read_all().columns]
+    return [piece if isinstance(piece, pa.Array) else pa.array([], piece.type) for piece in pieces]
 
 
 def _stack(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
