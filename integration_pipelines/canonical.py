@@ -49,6 +49,11 @@ def frame(columns: Mapping[str, pa.Array], index: "pd.Index[Any]") -> pd.DataFra
     return pd.DataFrame(typed_columns, index=index)
 
 
+def where(mask: "np.ndarray[Any, np.dtype[np.bool_]]", these: pa.Array, others: pa.Array | str) -> pa.Array:
+    """Of `these` where the mask is True, else of `others`. Nothing is copied where it is True throughout, as it mostly is."""
+    return these if mask.all() else pc.if_else(pa.array(mask), these, others)
+
+
 def per_unique(values: pa.Array, convert: Callable[[str], Any], to: pa.DataType) -> pa.Array:
     """Apply `convert` once to each different value; null stays null."""
     encoded = values.dictionary_encode()
@@ -151,7 +156,7 @@ def rows_json(texts: pd.DataFrame, shown: "np.ndarray[Any, np.dtype[np.bool_]] |
     for at, name in enumerate(texts.columns):
         values = pc.coalesce(json_strings(array(texts[name])), "null")
         cell = pc.binary_join_element_wise(f",{orjson.dumps(str(name)).decode()}:", values, "")
-        cells.append(cell if shown is None else pc.if_else(pa.array(shown[:, at]), cell, ""))
+        cells.append(cell if shown is None else where(shown[:, at], cell, ""))
     rows = pc.utf8_slice_codeunits(pc.binary_join_element_wise(*cells, ""), 1)  # without the first comma
     return pc.binary_join_element_wise("{", rows, "}", "").cast(pa.binary())
 

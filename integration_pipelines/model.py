@@ -97,7 +97,8 @@ def bools(mask: Mask) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         mask = array(mask)
     if isinstance(mask, np.ndarray):
         return mask.astype(bool)
-    return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), dtype=bool)
+    known = pc.fill_null(mask, False) if mask.null_count else mask
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _with_deletions(details: pa.Array, marks: pd.DataFrame) -> pa.Array:
@@ -174,7 +175,8 @@ class Batch:
         kept = bools(mask)
         if kept.all():
             return self
-        parts = {name: part[kept] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
+        rows = kept if kept.any() else slice(0)  # a slice costs next to nothing
+        parts = {name: part[rows] for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
         return Batch(rejected=self.rejected, side=self.side, **parts)
 
     def alone(self) -> "Batch":
@@ -273,12 +275,14 @@ def concat(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     parts = {}
+    filled = [batch for batch in batches if len(batch)] or batches[:1]
     for name in _ALONGSIDE:
         there = sum(getattr(batch, name) is not None for batch in batches)
         if there and there < len(batches) and name != "absent":
             raise ValueError(f"Only {there} of {len(batches)} batches have the part '{name}': resolve all of them, or none.")
         if there:
-            parts[name] = pd.concat([_absence(b) if name == "absent" else getattr(b, name) for b in batches])
+            found = [_absence(b) if name == "absent" else getattr(b, name) for b in filled]
+            parts[name] = found[0] if len(found) == 1 else pd.concat(found)
     return Batch(rejected=_stack([batch.rejected for batch in batches]), side=batches[0].side, **parts)
 
 

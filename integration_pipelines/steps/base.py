@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from integration_pipelines.canonical import array, frame, rows_from_json, rows_json
+from integration_pipelines.canonical import array, frame, rows_from_json, rows_json, where
 
 Bools: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 ERP = "erp:"  # no field's name has a colon
@@ -54,6 +54,8 @@ def differs(left: pd.DataFrame, right: pd.DataFrame) -> Bools:
     out = np.zeros(left.shape, dtype=bool)
     for at, name in enumerate(left.columns):
         a, b = array(left[name]), array(right[name])
+        if a.equals(b):
+            continue
         unequal = pc.fill_null(pc.not_equal(a, b), False)
         one_null = pc.xor(pc.is_null(a), pc.is_null(b))
         out[:, at] = np.asarray(pc.or_(unequal, one_null))
@@ -63,7 +65,6 @@ def differs(left: pd.DataFrame, right: pd.DataFrame) -> Bools:
 def chosen(mask: Bools, these: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     """Cell by cell: of `these` where the mask is True, else of `others`."""
     columns = {
-        str(name): pc.if_else(pa.array(mask[:, at]), array(these[name]), array(others[name]))
-        for at, name in enumerate(others.columns)
+        str(name): where(mask[:, at], array(these[name]), array(others[name])) for at, name in enumerate(others.columns)
     }
     return frame(columns, others.index)

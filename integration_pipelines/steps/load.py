@@ -128,7 +128,8 @@ def _load_round(run: Run, batch: Batch) -> Batch:
         plan = _plan(ready)
         skips, settles = np.asarray(pc.equal(array(plan["action"]), Change.SKIP)), np.asarray(array(plan["settle"]))
         written, again, refused = _write(run, scope, ready.take(~skips).alone())
-        done = written.plus(Settlement.of(run, ready.take(skips & settles)))
+        quiet = skips & settles
+        done = written.plus(Settlement.of(run, ready.take(quiet))) if quiet.any() else written
         settle(run, scope, done)
         failures = pd.concat([ready.rejected, refused], ignore_index=True)
         _park(run, scope, failures)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from connector_resources.erp import Erp
 from connector_resources.frames import arrow_type
-from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index
+from integration_pipelines.canonical import TEXT, aligned, array, canonical, extension, frame, record_index, where
 from integration_pipelines.model import Batch, Change, Side, absence_frame, bools, marks_frame, plan_frame
 from integration_pipelines.steps.base import ERP, Base, Bools, differs
 from integration_pipelines.steps.lines import arranged, foreign_fields, own_fields
@@ -189,7 +189,7 @@ def fingerprints(scope: Scope, texts: pd.DataFrame, shown: Bools) -> pa.Array:
         values = array(texts[name])
         length = pc.binary_length(values).cast(pa.string())  # so that no value can look like the border to the next one
         told = pc.coalesce(pc.binary_join_element_wise(length, values, "="), "0")
-        columns.append(pc.if_else(pa.array(shown[:, at]), told, "-").cast(pa.string()))
+        columns.append(where(shown[:, at], told, "-").cast(pa.string()))
     head = "\x1f".join(map(str, texts.columns)) + "\x1e"
     rows = pc.binary_join_element_wise(head, pc.binary_join_element_wise(*columns, "\x1f"), "").cast(pa.binary())
     return pa.array(scope.vault.digests(rows.to_pylist()), pa.binary())
