@@ -37,6 +37,7 @@ from integration_pipelines.store.database import Database
 UI = "/dagster"
 LONGEST_WAIT = 15.0
 """How long a launch waits for the definitions to follow the database, in seconds."""
+_ASKED = ["GET", "HEAD"]  # many a load balancer asks by HEAD, and FastAPI adds none to a GET
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,17 +68,17 @@ def make_app(settings: Settings, database: Database, workspace: WorkspaceProcess
     app = FastAPI(title="ERP integration", docs_url=None, redoc_url=None, openapi_url=None)
     access = protect(app, database, settings, utc_now)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=_ASKED)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=_ASKED)
     def readyz() -> Response:
         missing = [name for name, there in _needed(database, workspace).items() if not there]
         told = {"status": "waiting", "for": missing} if missing else {"status": "ready"}
         return JSONResponse(told, 503 if missing else 200)
 
-    @app.get("/")
+    @app.api_route("/", methods=_ASKED)
     def root() -> Response:
         return RedirectResponse(UI, 307)
 

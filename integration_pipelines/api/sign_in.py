@@ -51,7 +51,7 @@ def router(access: Access) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     looking = CapacityLimiter(_AT_ONCE)
 
-    @routes.get("/sign-in")
+    @routes.api_route("/sign-in", methods=["GET", "HEAD"])
     def show(request: Request, next: str = "/") -> Response:  # noqa: A002 - the name in the address
         try:
             access.principal(request)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from running import GraphQL, Running, furnish, operator_key, until
@@ -218,6 +219,14 @@ def test_the_supervisor_killed_in_the_middle_of_runs_is_started_again_and_leaves
     assert running.process.wait(15) == 0
     assert time.monotonic() - began < 15
     assert running.pids() == []
+
+
+def test_a_load_balancer_may_ask_by_head(running: Running) -> None:
+    if running.process.poll() is not None:
+        running.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{running.port}") as balancer:
+        for path, status in {"/healthz": 200, "/readyz": 200, "/sign-in": 200, "/": 307}.items():
+            assert (balancer.head(path).status_code, path) == (status, path)
 
 
 def test_a_second_server_on_the_same_home_or_port_is_refused(running: Running, tmp_path: Path) -> None:
