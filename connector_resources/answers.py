@@ -9,7 +9,9 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
 
 from connector_resources.errors import (
@@ -120,3 +122,16 @@ def status_error(answer: Answer, code: str = "") -> IntegrationError | None:
     code = answer.told.without_values(code) if answer.told else code
     message = f"{answer.system} {sentence} ({code or answer.content_type}, status {answer.status}, {answer.place})."
     return kind(message, answer.wait) if issubclass(kind, RateLimited | SystemUnavailable) else kind(message)
+
+
+def retry_after(told: str | None, now: datetime) -> float | None:
+    """The seconds that Retry-After asks for, as a number or as an HTTP date (RFC 9110, 10.2.3); None where it says nothing."""
+    if not told:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", told.strip()):
+        return float(told)
+    try:
+        moment = parsedate_to_datetime(told)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

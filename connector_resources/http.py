@@ -12,13 +12,11 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 
 import httpx
 
-from connector_resources.answers import Answer, Judge, Told, status_error
+from connector_resources.answers import Answer, Judge, Told, retry_after, status_error
 from connector_resources.contract import Clock
 from connector_resources.egress import Egress
 from connector_resources.errors import (
@@ -259,7 +257,7 @@ class Http:
         except httpx.InvalidURL:
             kind = ContractError if request.method == "GET" else Redirected
             raise kind(f"{self.system} names a URL that is none, in its answer to {_place(request)}.") from None
-        wait = _seconds(response.headers.get("retry-after"), self.now())
+        wait = retry_after(response.headers.get("retry-after"), self.now())
         told = request.extensions.get(_TOLD)
         answer = Answer(self.system, request.url.path, response.status_code, response.headers, content, wait, told)
         return answer, response.next_request
@@ -335,16 +333,3 @@ def _place(request: httpx.Request) -> str:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
-
-
-def _seconds(retry_after: str | None, now: datetime) -> float | None:
-    """Retry-After, which is seconds or an HTTP date (RFC 9110, 10.2.3)."""
-    if not retry_after:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

@@ -163,7 +163,10 @@ def test_retry_after_is_waited_out_in_seconds_and_as_a_date(
     assert acme.waits == [7.0]
 
 
-@pytest.mark.parametrize("asked", ["", "soon", "-1"])
+@pytest.mark.parametrize(
+    "asked",
+    ["", "soon", "-1", "²", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +99999999999999"],
+)
 def test_a_retry_after_that_says_nothing_is_as_none(sandbox: Sandbox, client: Callable[..., Client], asked: str) -> None:
     sandbox.faults.add("status", status=429, headers={"Retry-After": asked})
     acme = client()
