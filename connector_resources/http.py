@@ -34,7 +34,7 @@ from connector_resources.errors import (
 )
 from connector_resources.quiet import hush
 from connector_resources.tls import trust
-from connector_resources.wire import Wire, guarded
+from connector_resources.wire import Wire, guarded, layers
 
 _TIMEOUT = httpx.Timeout(10.0, read=130.0, write=60.0)  # seconds; vendors end a slow request after about two minutes
 _REDIRECTS = 3
@@ -283,6 +283,13 @@ class Http:
     def _body(self, response: httpx.Response) -> bytes:
         """Empty where it is too long and its status says all."""
         start, chunks, length, success = self.now(), [], 0, response.status_code < 300
+        if layers(response) > 1:
+            if not success:
+                return b""
+            raise AnswerTooLarge(
+                f"{self.system} answers {_place(response.request)} with a body that is compressed more than once, which may "
+                "unfold to any length; switch off all compression there but one."
+            )
         for chunk in response.iter_bytes():
             chunks.append(chunk)
             length += len(chunk)

@@ -58,3 +58,10 @@ def guarded(transport: httpx.HTTPTransport, egress: Egress) -> httpx.HTTPTranspo
     """The transport, whose connections keep to `egress`. httpx has no argument for what its pool connects with."""
     transport._pool._network_backend = Guarded(egress)
     return transport
+
+
+def layers(response: httpx.Response) -> int:
+    """How many compressions an answer's body is under. One makes a piece from the network a thousand times as long at most; of
+    two, some kilobytes fill the memory before anybody can look at their length."""
+    named = response.headers.get_list("content-encoding", split_commas=True)
+    return sum(one.strip().lower() in ("gzip", "deflate") for one in named)

@@ -1,9 +1,13 @@
 """The HTTP floor against a server that misbehaves: retries, waits, limits, redirects, TLS."""
 
+import gzip
 import logging
+import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 
 from connector_resources.errors import (
     AnswerLost,
+    AnswerTooLarge,
     ConfigurationError,
     ContractError,
     IntegrationError,
@@ -217,6 +222,35 @@ def test_html_where_json_is_due_is_named_and_not_quoted(sandbox: Sandbox, client
 def test_an_answer_that_is_too_large_is_refused(client: Callable[..., Client]) -> None:
     with pytest.raises(ContractError, match="more than 0 MiB"):
         client(largest=500).get()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, AnswerTooLarge), (503, SystemUnavailable)])
+def test_a_body_that_is_compressed_more_than_once_is_not_unfolded(
+    client: Callable[..., Client], status: int, kind: type[IntegrationError]
+) -> None:
+    folded = gzip.compress(gzip.compress(bytes(400 * 2**20), 1))  # a few kilobytes
+
+    class Bomb(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Encoding", "gzip, GZIP")
+            self.send_header("Content-Length", str(len(folded)))
+            self.end_headers()
+            self.wfile.write(folded)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Bomb) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tracemalloc.start()
+        try:
+            with pytest.raises(kind):
+                client(f"http://127.0.0.1:{server.server_port}", patience=Patience(tries=1)).get()
+            assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+        finally:
+            tracemalloc.stop()
+            server.shutdown()
 
 
 @pytest.mark.parametrize("place", ["https://evil.example/x", "//evil.example/x", "http://localhost/services/data"])
