@@ -83,7 +83,7 @@ class Answer:
         """The body; numbers with a point or an exponent as exact Decimals. Raises ContractError for anything but JSON."""
         try:
             return json.loads(self.content, parse_float=Decimal)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, ArithmeticError):  # the last one for an exponent that no Decimal has
             raise ContractError(
                 f"{self.system} answered {self.place} with status {self.status} and {self.content_type} instead of JSON; "
                 "check that the connector's URL leads to the API and not to a web page or proxy."

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+_DIGITS = 30
+_WHOLE = re.compile(rf"[+-]?[0-9]{{1,{_DIGITS}}}", re.ASCII)
 
 
 class Misfit(Exception):
@@ -139,8 +140,8 @@ def _integer(value: Any, lenient: bool) -> int:
         return value
     if lenient and isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return int(value)
-    if lenient and isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
+    if lenient and isinstance(value, Decimal) and value.adjusted() < _DIGITS and value == value.to_integral_value():
+        return int(value)  # of 1e500000000 this would take hours
     raise Misfit
 
 
@@ -185,7 +186,7 @@ def _date(spec: "FieldSpec", value: Any) -> date:
 def _instant(spec: "FieldSpec", value: Any, lenient: bool) -> datetime:
     if spec.format in ("seconds", "millis"):
         number = _decimal(value) if lenient or not isinstance(value, str) else None
-        if number is None:
+        if number is None or number.adjusted() >= _DIGITS:
             raise Misfit
         micros = number * (1_000_000 if spec.format == "seconds" else 1_000)
         return _EPOCH + timedelta(microseconds=int(micros))
