@@ -12,6 +12,7 @@ from connector_resources.errors import IntegrationError
 from integration_pipelines.cli_alerts import alert, alert_channel
 from integration_pipelines.cli_authorize import connector
 from integration_pipelines.cli_connector import mapping
+from integration_pipelines.cli_output import plain
 from integration_pipelines.cli_people import api_key, user
 from integration_pipelines.cli_server import code_server, daemon, up, web
 from integration_pipelines.cli_sync import sync
@@ -25,7 +26,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except IntegrationError as problem:
-            raise click.ClickException(str(problem)) from None
+            raise click.ClickException(plain(str(problem))) from None
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import click
 
+from integration_pipelines.cli_output import plain
 from integration_pipelines.cli_store import TENANT, Store, opened_store
 from integration_pipelines.cli_types import connector
 from integration_pipelines.settings import load
@@ -67,7 +68,7 @@ def _in_browser(consent: "Consent", redirect: str, browser: bool) -> "Granted":
 
 
 def _shown(page: str, code: str) -> None:
-    click.echo(f"Open {page} on any machine, and type this code there:\n\n  {code}\n")
+    click.echo(f"Open {plain(page)} on any machine, and type this code there:\n\n  {plain(code)}\n")
 
 
 def _stored(store: Store, tenant: UUID, number: int, granted: "Granted") -> "ConnectorRow":

@@ -178,9 +178,9 @@ def connector_test(number: int, tenant_name: str | None) -> None:
             row = connectors.get(scope, number)
         with ConnectorResource(load(), utc_now).open(store.database, tenant, row) as opened:
             health = opened.test()
-    click.echo(f"{row.name} answers; we are {health.account} there.")
+    click.echo(cli_output.plain(f"{row.name} answers; we are {health.account} there."))
     for name, value in health.detail.items():
-        click.echo(f"  {name}: {value}")
+        click.echo(cli_output.plain(f"  {name}: {value}"))
 
 
 @click.group()

@@ -1,5 +1,6 @@
 """What the command line prints: tables for people, JSON for programs."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def console() -> Console:
@@ -35,7 +37,7 @@ def show(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], *, json:
         right = all(isinstance(row.get(key), (int, float)) or row.get(key) is None for row in every)
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in every:
-        table.add_row(*(_text(row.get(key)) for key in columns))
+        table.add_row(*(Text(plain(_text(row.get(key)))) for key in columns))  # brackets are no markup
     console().print(table)
 
 
@@ -49,6 +51,11 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return str(value)
+
+
+def plain(text: str) -> str:
+    """A text of another system or person for a terminal: what could move its cursor, colour it or turn it is spelt out."""
+    return "".join(one if one == "\n" or unicodedata.category(one)[0] != "C" else ascii(one)[1:-1] for one in text)
 
 
 RUN_COLUMNS = {
