@@ -8,11 +8,13 @@ something else. TLS still verifies the name.
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from connector_resources.errors import ConfigurationError
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+# IANA's special-purpose registries have these too; which of them Python knows depends on its patch release.
+_SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Network("3fff::/20"))
 
 
 def resolved(host: str, port: int) -> Sequence[str]:
@@ -44,7 +46,12 @@ class Egress:
 
 def _public(address: str) -> bool:
     found = ip_address(address.partition("%")[0])  # without an interface
-    return all(one.is_global and not (one.is_multicast or one.is_reserved or one.is_unspecified) for one in _meant(found))
+    return all(
+        one.is_global
+        and not (one.is_multicast or one.is_reserved or one.is_unspecified)
+        and not any(one in network for network in _SPECIAL)
+        for one in _meant(found)
+    )
 
 
 def _meant(address: IPv4Address | IPv6Address) -> Iterable[IPv4Address | IPv6Address]:
