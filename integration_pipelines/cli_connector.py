@@ -197,8 +197,12 @@ def mapping_store(file: Path, tenant_name: str | None) -> None:
     \b
     integration mapping store mappings/salesforce/account-customer.yaml
     """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file.name} is not UTF-8 text; save it as UTF-8.") from None
     with opened_store() as store, store.database.tenant(store.tenant(tenant_name)) as scope:
-        row = store_mapping(scope, file.read_text(encoding="utf-8"), file.name, "cli")
+        row = store_mapping(scope, text, file.name, "cli")
     click.echo(f"Mapping {row.id}: {row.mapping_name}, version {row.version}.")
 
 

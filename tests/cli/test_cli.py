@@ -126,6 +126,8 @@ def test_a_bad_mapping_is_refused_naming_the_line(tmp_path: Path) -> None:
     line = next(n for n, text in enumerate(bad.read_text().splitlines(), start=1) if "webside" in text)
     assert f"bad.yaml, line {line}" in result.stderr
     assert "did you mean 'website'?" in result.stderr
+    bad.write_bytes(b"source_entity: Caf\xe9\n")
+    assert "bad.yaml is not UTF-8 text; save it as UTF-8." in run("mapping", "store", str(bad), code=1).stderr
 
 
 @pytest.mark.parametrize(
