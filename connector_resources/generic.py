@@ -85,7 +85,7 @@ class ManifestConnector(Connector):
         return self._writer(entity).write(changes)
 
     def probe(self, entity: Entity, changes: Changes) -> "pd.DataFrame":
-        return Prober(self._writer(entity), partial(self.read_ids, entity)).probe(changes)
+        return Prober(self._writer(entity), partial(self.read_ids, entity), textual=self.textual).probe(changes)
 
     def _writer(self, entity: Entity) -> Writer:
         return Writer(self.ask, self.spec(entity.name), self.manifest.title, self.refusals)

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from connector_resources.contract import Changes, Outcome
-from connector_resources.errors import RecordError
-from connector_resources.generic_read import version_of
+from connector_resources.errors import ContractError, RecordError
+from connector_resources.generic_read import rows_of, untold_rows, version_of
 from connector_resources.generic_write import Result, Step, Writer, outcomes, steps
 from connector_resources.manifest import Probe
 from connector_resources.refusals import Gone
-from connector_resources.templates import NOTHING
+from connector_resources.templates import NOTHING, places, value_of
 from connector_resources.values import at
 
 if TYPE_CHECKING:
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from connector_resources.contract import Page
+    from connector_resources.manifest import Call, Path
+    from connector_resources.paging import Reply
 
 
 class Prober:
-    """`read_ids(fields, ids)`: pages of these records."""
+    """`read_ids(fields, ids)`: pages of these records. `textual`: answers know no types but text."""
 
-    def __init__(self, writer: Writer, read_ids: "Callable[[Sequence[str], Sequence[str]], Any]") -> None:
+    def __init__(
+        self, writer: Writer, read_ids: "Callable[[Sequence[str], Sequence[str]], Any]", *, textual: bool = False
+    ) -> None:
         self.writer = writer
         self.spec = writer.spec
         self.read_ids = read_ids
+        self.textual = textual
 
     def probe(self, changes: Changes) -> "pd.DataFrame":
         given = steps(changes)
@@ -57,14 +62,20 @@ class Prober:
 
     def _searched(self, one: Step, probe: Probe) -> Result:
         """Found by its stamp: it is ours. Found by a natural key: it is ours, or it was there, and may not be made again."""
+        values = self.writer.values(one)
+        if not _names_it(probe.call, values):  # it would find others
+            return self._unknown(one)
         try:
-            reply = self.writer.ask(probe.call, self.writer.values(one), about_record=True)
+            reply = self.writer.ask(probe.call, values, about_record=True)
         except Gone:
             return Result(Outcome.ABSENT, one.id)
         except RecordError:
             return self._unknown(one)
-        found = at(reply.content, probe.records)
-        rows = found if isinstance(found, list) else [found] if isinstance(found, Mapping) else []
+        found = self._found(reply, probe.records)
+        if found is None:  # taken for nothing found, it would be made twice
+            where = ".".join(probe.records) or "its top"
+            return self._unknown(one, f"the answer to its `probe` has no list of records at {where}: check the manifest")
+        rows = [row for row in found if row is not None]
         if not rows:
             return Result(Outcome.ABSENT, one.id)
         if len(rows) > 1:
@@ -74,6 +85,17 @@ class Prober:
         if id_ in (None, NOTHING, ""):
             return self._unknown(one)
         return Result(Outcome.DONE, str(id_), None if version in (None, NOTHING) else str(version))
+
+    def _found(self, reply: "Reply", records: "Path") -> list[Any] | None:
+        """What a search found; None where the answer has no place for it."""
+        if reply.content is None:
+            return []
+        try:
+            untold_rows(reply, records)
+        except ContractError:
+            return None
+        there = at(reply.content, records)
+        return [there] if isinstance(there, Mapping) else rows_of(reply, records, textual=self.textual, alone=False)
 
     def _changed(self, one: Step, record: Mapping[str, Any] | None) -> Result:
         """`record`: its fields by name; "" is its version, and None for a record that is gone."""
@@ -104,10 +126,17 @@ class Prober:
                     found[str(id_)] = {name: values[place] for name, values in columns.items()} | {"": version}
         return found
 
-    def _unknown(self, one: Step) -> Result:
+    def _unknown(self, one: Step, why: str = "look there") -> Result:
         return Result(
-            Outcome.UNKNOWN,
-            one.id,
-            None,
-            f"Whether this change of {self.spec.entity.name} arrived cannot be told; look there.",
+            Outcome.UNKNOWN, one.id, None, f"Whether this change of {self.spec.entity.name} arrived cannot be told; {why}."
         )
+
+
+def _names_it(call: "Call", values: Mapping[str, Any]) -> bool:
+    """Whether a search says anything of this record, and all that its path needs."""
+
+    def given(name: str) -> bool:
+        return value_of(name, values) not in (NOTHING, None, "")
+
+    said = [name for name in places((call.path, call.params, call.headers, call.body)) if not name.startswith("config.")]
+    return any(map(given, said)) and all(given(name) for name in places(call.path) if name in said)

@@ -54,7 +54,7 @@ class Reader:
             before, came = came, set()
             started, shifted, several = self.now() - _CLOCKS, False, False
             for rows, reply, steady in self._pages(read, self._values(read, window)):
-                found = self.page(rows, _untold(reply, read.records), deleted=window.deleted)
+                found = self.page(rows, untold_rows(reply, read.records), deleted=window.deleted)
                 several = several or (not steady and bool(rows) and bool(came))
                 shifted = shifted or (not steady and _changed_since(found, started))
                 came.update(self._ids(read, rows))
@@ -96,7 +96,7 @@ class Reader:
                 continue
             except RecordError as refusal:
                 raise ContractError(f"{refusal} That was a read by ids: check `by_id` in the manifest.") from None
-            rows, untold = self._rows(reply, one.records, alone=one.many == 1), _untold(reply, one.records)
+            rows, untold = self._rows(reply, one.records, alone=one.many == 1), untold_rows(reply, one.records)
             there = [place for place, row in enumerate(rows) if row is not None]
             if there:
                 told = {number: untold.get(place, ()) for number, place in enumerate(there)}
@@ -147,22 +147,13 @@ class Reader:
             step = strategy.follow(reply, known_by)
 
     def _rows(self, reply: Reply, records: Path, alone: bool = False) -> list[Any]:
-        path, item = _list_and_item(records)
-        rows = at(reply.content, path)
-        textual = self.textual and reply.content is not None
-        empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
-        if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out
-            return []
-        if alone and isinstance(rows, Mapping):
-            return [rows]
-        if isinstance(rows, Mapping) and self.textual:  # a list of one looks like no list in XML
-            return [rows]
-        if not isinstance(rows, list):
-            where = ".".join(path) or "its top"
+        rows = rows_of(reply, records, textual=self.textual, alone=alone)
+        if rows is None:
+            where = ".".join(_list_and_item(records)[0]) or "its top"
             raise ContractError(
                 f"{self.title} answered a read of {self.spec.entity.name} without a list of records at {where}."
             )
-        return [at(row, item) for row in rows] if item else rows
+        return rows
 
     def _ids(self, reading: Reading, rows: list[Any]) -> list[str]:
         if reading is self.spec.tombstones:
@@ -247,7 +238,22 @@ def version_of(spec: EntitySpec, row: Any) -> str | None:
     return None if found in (None, NOTHING) else str(found)
 
 
-def _untold(reply: Reply, records: Path) -> Untold:
+def rows_of(reply: Reply, records: Path, *, textual: bool, alone: bool) -> list[Any] | None:
+    """The records of an answer; None where it has no list of them. `alone`: it may hold one record in the place of a list."""
+    path, item = _list_and_item(records)
+    rows = at(reply.content, path)
+    textual = textual and reply.content is not None
+    empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
+    if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out
+        return []
+    if isinstance(rows, Mapping) and (alone or textual):  # a list of one looks like no list in XML
+        return [rows]
+    if not isinstance(rows, list):
+        return None
+    return [at(row, item) for row in rows] if item else rows
+
+
+def untold_rows(reply: Reply, records: Path) -> Untold:
     """Raises ContractError where the other side could not tell a whole record, or the list itself; and where a field that it
     could not tell has taken the record with it: that one is not gone."""
     found: dict[int, list[Path]] = {}

@@ -28,6 +28,18 @@ EDGES = (
     ("            }\n            pageInfo", "            } }\n            pageInfo"),
     ("records: customers.nodes", "records: customers.edges.*.node"),
 )
+SEARCH = """\
+    probe:
+      query: "query ($stamp: String) { customers(first: 2, stamp: $stamp) { edges { node { id etag } } } }"
+      variables: {stamp: "{intent}"}
+      records: customers.edges.*.node
+"""
+STAMPED = (
+    (
+        "      refusals: createCustomer.userErrors\n",
+        f"      refusals: createCustomer.userErrors\n      stamp: stamp\n{SEARCH}",
+    ),
+)
 
 
 def written(connector: Any, *steps: dict[str, Any]) -> list[dict[str, Any]]:
@@ -128,6 +140,27 @@ def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: Sh
         assert written(visit(NAME), step)[0]["outcome"] == outcome
     shop.faults.add("status", status=502, times=None)
     assert written(visit(NAME), step)[0]["outcome"] == Outcome.UNKNOWN
+
+
+def test_a_lost_create_is_found_again_behind_relays_edges(visit: Visit) -> None:
+    connector, step = visit(NAME, *STAMPED), {"action": "create", "values": {"name": "Acme"}, "intent": "i-1"}
+    entity = connector.describe("customer")
+    made = changes(entity, step)
+    assert python(connector.probe(entity, made))[0]["outcome"] == Outcome.ABSENT
+    (done,) = python(connector.write(entity, made))
+    (found,) = python(connector.probe(entity, made))
+    assert (found["outcome"], found["id"]) == (Outcome.DONE, done["id"])
+
+
+@pytest.mark.parametrize("path", ['["customers", "edges"]', '["customers", "edges", 0, "node"]'])
+def test_a_search_that_failed_in_part_calls_no_record_absent(visit: Visit, shop: ShopSandbox, path: str) -> None:
+    edges = "null" if path.endswith('"edges"]') else '[{"node": null}]'
+    data = f'{{"customers": {{"edges": {edges}}}}}'
+    shop.faults.add("status", status=200, body=f'{{"data": {data}, "errors": [{{"message": "canary", "path": {path}}}]}}')
+    connector = visit(NAME, *STAMPED)
+    entity = connector.describe("customer")
+    made = changes(entity, {"action": "create", "values": {"name": "Acme"}})
+    assert python(connector.probe(entity, made))[0]["outcome"] == Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,34 @@ def test_a_natural_key_finds_a_lost_create_again(visit: Visit, shop: ShopSandbox
     assert found[2]["id"] == "00000009"
 
 
+def test_a_search_that_looks_in_the_wrong_place_does_not_call_a_record_absent(visit: Visit, shop: ShopSandbox) -> None:
+    wrong = (PROBE[0], PROBE[1].replace("records: items", "records: itmes"))
+    connector = visit("sandbox-rest", STAMP, wrong, (ORDER_WRITES, ""))
+    step = create(code="8")
+    shop.faults.add("lose", method="POST")
+    assert written(connector, step)[0]["outcome"] == Outcome.UNKNOWN
+    (found,) = written(connector, step, probe=True)
+    assert found["outcome"] == Outcome.UNKNOWN
+    assert "the answer to its `probe` has no list of records at itmes: check the manifest" in found["message"]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        'path: /rest/customers, params: {reference: "{record.reference}", limit: 1}',
+        'path: "/rest/customers/{record.reference}"',
+    ],
+    ids=["in a parameter", "in the path"],
+)
+def test_a_search_for_nothing_finds_no_other_record(visit: Visit, shop: ShopSandbox, search: str) -> None:
+    probe = f"    probe: {{{search}, records: items}}\n    update:\n"
+    connector = visit("sandbox-rest", (CREATE_KEY, NO_KEY), ("    update:\n", probe))
+    step = create(code="8")  # it has no reference
+    shop.faults.add("lose", method="POST")
+    assert written(connector, step)[0]["outcome"] == Outcome.UNKNOWN
+    assert written(connector, step, probe=True)[0]["outcome"] == Outcome.UNKNOWN
+
+
 def test_an_upsert_that_is_sent_twice_makes_one_record(visit: Visit, shop: ShopSandbox) -> None:
     connector, count = visit("sandbox-rest", UPSERT), len(shop.state.records["customers"])
     step = create(reference="ours-1")
