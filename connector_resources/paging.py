@@ -3,15 +3,18 @@
 `first` gives what fills the first request; `follow` looks at a page's answer and at what its records are known by (their ids,
 and versions where they have one) and says what fills the next one, or None at the end. A page that comes back for ever is
 refused. Where pages may shift while they are read (a record that changes moves to the end of the order, and all behind it move
-up by one), `Offset` notices and steps back, and the others say so with `steady`.
+up by one), `Offset` notices and steps back, and the others say so with `steady`: numbered pages, also where they stand in a
+link or in a cursor.
 """
 
+import base64
+import binascii
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from connector_resources.errors import ContractError, SystemUnavailable
 from connector_resources.manifest import Header, Paging
@@ -25,6 +28,13 @@ _STEPS_BACK = 20
 _REMEMBERED = 10_000  # records: pages that have shifted by more are read from the start
 _VALUE = r'"(?:[^"\\]|\\.)*"|[^\s;,"]*'
 _LINK = re.compile(rf'<([^>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:{_VALUE}))?)*)')  # RFC 8288, 3
+_NUMBERED = re.compile(  # names of parameters in which links count pages or records
+    r"_?page|page[_-]?(?:no|num|number|index)|page\[(?:number|offset)\]|p|\$?skip|_?offset|_?start|start[_-]?(?:index|at)",
+    re.I,
+)
+_POSITION = (
+    b"arrayconnection:"  # begins the cursors of graphql-relay, Graphene and Strawberry: a place in a list, not a record
+)
 _PARAMETER = re.compile(rf';\s*([^\s;,="]+)\s*=\s*({_VALUE})')
 
 
@@ -75,11 +85,10 @@ class Single:
 
 
 class Link:
-    """The answer names the next page's URL."""
-
-    steady = True
+    """The answer names the next page's URL. One that counts pages or records shifts as they do."""
 
     def __init__(self, paging: Paging) -> None:
+        self.steady = True
         self.paging = paging
         self.seen: set[str] = set()
 
@@ -95,6 +104,7 @@ class Link:
         if isinstance(self.paging.next, Header) or str(link).startswith("?"):
             link = urljoin(reply.path, str(link))
         _once(self.seen, link)
+        self.steady = self.steady and not _counts(str(link))
         return Next(url=str(link))
 
 
@@ -109,12 +119,22 @@ def _next_of(header: str) -> str | None:
     return None
 
 
-class Cursor:
-    """The answer holds a token that the next request hands back."""
+def _counts(link: str) -> bool:
+    return any(_NUMBERED.fullmatch(name) and value.isdecimal() for name, value in parse_qsl(urlsplit(link).query))
 
-    steady = True
+
+def _is_position(cursor: str) -> bool:
+    try:
+        return base64.b64decode(cursor, validate=True).startswith(_POSITION)
+    except (binascii.Error, ValueError):
+        return False
+
+
+class Cursor:
+    """The answer holds a token that the next request hands back. One that holds a position shifts with its list."""
 
     def __init__(self, paging: Paging) -> None:
+        self.steady = True
         self.paging = paging
         self.seen: set[str] = set()
 
@@ -126,6 +146,7 @@ class Cursor:
         if cursor in (None, "") or not _more(self.paging, reply):
             return None
         _once(self.seen, cursor)
+        self.steady = self.steady and not _is_position(str(cursor))
         return Next({"cursor": cursor})
 
 

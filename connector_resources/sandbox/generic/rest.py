@@ -77,7 +77,10 @@ class RestSurface:
         chosen = rows[start : start + limit]
         body: dict[str, Any] = {"items": [plain(row, self.shop.drifted(entity)) for row in chosen], "total": total}
         headers: dict[str, str] = {}
-        if start + limit < total:
+        if start + limit < total and by in ("page", "offset"):
+            here = {"page": str(start // limit + 2)} if by == "page" else {"offset": str(start + limit)}
+            body["next"] = f"{call.base}{call.path}?{urlencode({**params, **here})}"
+        elif start + limit < total:
             following = "~".join(place_of(chosen[-1]))
             link = f"{call.base}{call.path}?{urlencode({**params, 'cursor': following})}"
             if by == "link":
