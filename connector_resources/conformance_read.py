@@ -17,6 +17,7 @@ from connector_resources.conformance_trial import (
     answering,
     losing,
     meddled,
+    no_such,
     type_of,
 )
 from connector_resources.contract import Window
@@ -25,7 +26,6 @@ from connector_resources.frames import arrow_type
 from connector_resources.wire import Meddle, Pass
 
 _CANARY = "canary-7f3a@example.org"
-_NO_RECORD = "7f3a7f3a7f3a7f3a"
 
 
 def described(trial: Trial) -> str:
@@ -102,7 +102,7 @@ def by_ids(trial: Trial) -> str:
     ids = list(trial.whole)
     some = list(dict.fromkeys([*ids[:3], *ids[-3:]]))
     with trial.connector() as connector:
-        found = trial.records(connector, [*some, _NO_RECORD])
+        found = trial.records(connector, [*some, no_such(ids)])
     if set(found) - set(some) or len(found) < len(some):
         raise Fails(f"Of {len(some)} records that exist and one that does not, {len(found)} came.")
     return f"{len(some)} records by their ids; one that does not exist is missing and no error."

@@ -1,5 +1,7 @@
 """A connector on trial: what the checks of the conformance suite share, and the faults that they make on its wire."""
 
+import base64
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,9 @@ from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import FieldSpec
 from connector_resources.values import Misfit, incoming
 from connector_resources.wire import Meddle, Pass
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+_GLOBAL = re.compile(r"(\w+):([0-9]+)", re.ASCII)  # behind base64
 
 
 class Fails(Exception):
@@ -45,6 +50,28 @@ class Held:
 
     def store(self, changed: Mapping[str, str | None], state: GrantState | None = None) -> None:  # noqa: ARG002 - nobody asks
         self.credentials = {name: value for name, value in {**self.credentials, **changed}.items() if value is not None}
+
+
+def no_such(ids: Iterable[str]) -> str:
+    """An id that none of these is, in their shape (numbers, UUIDs, Relay's global ids): another one would be refused for its
+    shape."""
+    known = list(ids)
+    if known and all(id_.isdecimal() for id_ in known):
+        return str(max(map(int, known)) + 1_000_003).zfill(len(known[-1]))
+    if known and all(_UUID.fullmatch(id_) for id_ in known):
+        return str(uuid4())
+    told = [_GLOBAL.fullmatch(_decoded(id_)) for id_ in known]
+    if known and all(told):
+        kind, numbers = next(one[1] for one in told if one), [one[2] for one in told if one]
+        return base64.b64encode(f"{kind}:{no_such(numbers)}".encode()).decode()
+    return "7f3a7f3a7f3a7f3a"
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("ascii")
+    except ValueError:
+        return ""
 
 
 @dataclass

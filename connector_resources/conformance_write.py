@@ -20,6 +20,7 @@ from connector_resources.conformance_trial import (
     changes_of,
     losing,
     meddled,
+    no_such,
     step,
     type_of,
 )
@@ -231,7 +232,7 @@ def partial_failure(trial: Trial) -> str:
             trial,
             connector,
             step("create", _sample(trial)),
-            step("update", {name: "x"}, "7f3a7f3a7f3a7f3a"),
+            step("update", {name: "x"}, no_such([*trial.whole, record["id"]])),
             step("update", {name: "y"}, record["id"]),
         )
     got = [str(one["outcome"]) for one in results]

@@ -1,14 +1,18 @@
 """Every connector under the conformance suite, and the suite itself under connectors that are wrong."""
 
+import base64
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 from shopping import Visit
 
 from connector_resources.conformance import Trial, Verdict, conform
+from connector_resources.conformance_trial import no_such
 from connector_resources.contract import Connector, Page
 from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.generic import ShopSandbox
@@ -96,6 +100,35 @@ def test_a_field_that_is_in_no_record_is_named(visit: Visit) -> None:
     assert next(one.sentence for one in findings if one.name.startswith("types")).endswith(
         "In no record: city; check where the field stands."
     )
+
+
+def relays(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("ids", "shape"),
+    [
+        (["7", "1200"], r"1001203"),
+        (["00000003", "00000520"], r"01000523"),
+        ([str(UUID(int=7))], r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+        ([relays("Customer:7"), relays("Customer:9")], relays("Customer:1000012")),
+        (["cus_7", "12"], r"\w+"),
+        ([], r"\w+"),
+    ],
+    ids=["numbers", "padded", "uuids", "global ids", "others", "none"],
+)
+def test_the_id_that_no_record_has_looks_like_the_others(ids: list[str], shape: str) -> None:
+    made = no_such(ids)
+    assert made not in ids
+    assert re.fullmatch(shape, made)
+
+
+def test_a_system_that_refuses_what_is_no_number_is_asked_for_a_number(visit: Visit, shop: ShopSandbox) -> None:
+    """As FastAPI, Django and PostgreSQL do."""
+    shop.faults.add("status", path=r"ids=[^&]*[a-z]", status=422, body='{"detail": []}', times=None)
+    findings = {one.name: one for one in conform(Trial(visit, "customer"))}
+    assert findings["records are read by their ids"].verdict is Verdict.PASSED
 
 
 def test_without_a_sample_nothing_is_written(visit: Visit, shop: ShopSandbox) -> None:
