@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _NOT_SENT = "It was not sent. {}"
 _LOST = "{} may have carried this change out, but its answer was lost; it is looked up before it is sent again."
+_UNCLEAR = "{} It is looked up before it is sent again."
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,9 @@ class Writer:
             return Result(Outcome.REFUSED, one.id, None, str(refused))
         except Redirected as elsewhere:
             return _elsewhere(one, elsewhere)
-        except (AnswerLost, AnswerTooLarge, SystemUnavailable, Nonsense):
+        except Nonsense as unclear:
+            return Result(Outcome.UNKNOWN, one.id, None, _UNCLEAR.format(unclear))
+        except (AnswerLost, AnswerTooLarge, SystemUnavailable):
             return Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title))
         return self._done(one, way, reply)
 
@@ -263,7 +266,9 @@ class Writer:
                 raise Nonsense(f"{self.title} answered a batch of {len(some)} without as many results.")
         except Redirected as elsewhere:
             return {one.row: _elsewhere(one, elsewhere) for one in some}
-        except (AnswerLost, AnswerTooLarge, SystemUnavailable, Nonsense):
+        except Nonsense as unclear:
+            return {one.row: Result(Outcome.UNKNOWN, one.id, None, _UNCLEAR.format(unclear)) for one in some}
+        except (AnswerLost, AnswerTooLarge, SystemUnavailable):
             return {one.row: Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title)) for one in some}
         return {one.row: self._of_batch(one, batch, result) for one, result in zip(some, found, strict=True)}
 

@@ -18,6 +18,7 @@ from connector_resources.values import at
 
 _CODE = ("errors", "0", "extensions", "code")
 _UNEXPECTED = "INTERNAL_SERVER_ERROR"  # what servers commonly say where others say status 500
+_OK = 200  # the status of an answer that holds errors: by it the table knows those without a code
 
 # Codes of Apollo Server by which it, or a resolver, says no before anything is done.
 _REFUSALS = (
@@ -60,16 +61,24 @@ class GraphQLConnector(ManifestConnector):
             if told or (not _errors(body) and isinstance(data, dict)):
                 return None
             code = self._code(answer)
-            if known := self.refusals.of(None, code, about_record, answer):
+            if known := self.refusals.listed(answer.status, code, answer):
                 return known
             if code == _UNEXPECTED:
                 return self.refusals.said("unavailable", code, answer)
             begun = any(isinstance(one.get("path"), list) and one["path"] for one in _errors(body))  # GraphQL, 7.1.2
             if about_record and begun and code not in _REFUSALS:
-                return Nonsense(f"{self.manifest.title} began what was asked for, and failed over it or its answer.")
+                return Nonsense(self._begun(code, answer))
             return self.refusals.said("record" if about_record else "contract", code, answer)
 
         return judge
+
+    def _begun(self, code: str, answer: Answer) -> str:
+        code = answer.told.without_values(code) if answer.told else code
+        line = f"code: {code}" if code else f"status: {_OK}"
+        return (
+            f"{self.manifest.title} began what was asked for, and failed over it or its answer ({code or 'no code'}). "
+            f"If that is how it refuses a record, say so in the manifest's errors.table: {{{line}, means: record}}."
+        )
 
     def _code(self, answer: Answer) -> str:
         try:

@@ -87,14 +87,23 @@ class Refusals:
     def of(
         self, status: int | None, code: str, about_record: bool, answer: Answer | None = None, told: Told | None = None
     ) -> IntegrationError | None:
-        """What the table says of a status and a code; None where that is nothing. `told`: what was sent, without `answer`."""
-        for line in self.manifest.refusals:
-            if line.status in (None, status) and line.code in (None, code):
-                return self.said(line.means, code, answer, line.says, status, told)
+        """What the table says of a status and a code, or what they mean by themselves; None where that is nothing.
+        `told`: what was sent, without `answer`."""
+        if known := self.listed(status, code, answer, told):
+            return known
         word = _ABOUT_RECORDS.get(status or 0) if about_record else None
         if status is not None and status < 300 and code:
             word = "record" if about_record else "contract"
         return self.said(word, code, answer, "", status, told) if word else None
+
+    def listed(
+        self, status: int | None, code: str, answer: Answer | None = None, told: Told | None = None
+    ) -> IntegrationError | None:
+        """What the table says of a status and a code; None where it says nothing."""
+        for line in self.manifest.refusals:
+            if line.status in (None, status) and line.code in (None, code):
+                return self.said(line.means, code, answer, line.says, status, told)
+        return None
 
     def said(
         self,

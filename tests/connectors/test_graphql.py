@@ -142,6 +142,20 @@ def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: Sh
     assert written(visit(NAME), step)[0]["outcome"] == Outcome.UNKNOWN
 
 
+def test_a_mutation_that_breaks_says_what_the_manifest_could_say_of_it(visit: Visit, shop: ShopSandbox) -> None:
+    step = {"action": "create", "values": {"name": "Acme"}}
+    begun = '{"data": null, "errors": [{"message": "canary", "path": ["createCustomer"]%s}]}'
+    for code, line in (("TAKEN", "{code: TAKEN, means: record}"), ("", "{status: 200, means: record}")):
+        body = begun % (f', "extensions": {{"code": "{code}"}}' if code else "")
+        shop.faults.add("status", status=200, body=body, times=2)
+        (unclear,) = written(visit(NAME), step)
+        assert unclear["outcome"] == Outcome.UNKNOWN
+        assert f"say so in the manifest's errors.table: {line}." in unclear["message"]
+        (refused,) = written(visit(NAME, ("  table:\n", f"  table:\n    - {line}\n")), step)
+        assert refused["outcome"] == Outcome.REFUSED
+        assert "canary" not in unclear["message"] + refused["message"]
+
+
 def test_a_lost_create_is_found_again_behind_relays_edges(visit: Visit) -> None:
     connector, step = visit(NAME, *STAMPED), {"action": "create", "values": {"name": "Acme"}, "intent": "i-1"}
     entity = connector.describe("customer")
