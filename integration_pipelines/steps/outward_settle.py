@@ -145,15 +145,16 @@ def outgoing_fields(run: Run, outgoing: pd.DataFrame) -> list[Field]:
 
 
 def read_back(run: Run, done: pd.DataFrame) -> Batch | None:
-    """Records as the other side holds them after our write: those that nobody else has touched since."""
+    """Records as the other side holds them after our write: those that nobody else has touched since. Where the answer to a
+    write tells no version, that cannot be known, and none counts."""
     ids = [str(record) for record in done["id"] if isinstance(record, str)]
-    versions = dict(zip(done["id"], done["version"], strict=True))
+    versions = {id_: told for id_, told in zip(done["id"], done["version"], strict=True) if isinstance(told, str)}
     pages: list[Page] = list(run.external.read_ids(run.source, run.watched, ids)) if ids else []
     batches = [Batch(page.records, page.marks, page.absent) for page in pages if len(page.records)]
     if not batches:
         return None
     held = concat(batches)
-    same = [versions.get(record) == version for record, version in
+    same = [record in versions and versions[record] == version for record, version in
             zip(array(held.records.index).to_pylist(), array(held.marks["version"]).to_pylist(), strict=True)]  # fmt: skip
     told = array(held.marks["own"]) if "own" in held.marks.columns else pa.nulls(len(held), pa.bool_())
     own = bools(pc.coalesce(told, pa.array(same, pa.bool_())))

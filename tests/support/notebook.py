@@ -58,6 +58,17 @@ class Note:
     merged_into: str | None = None
 
 
+def _outcomes(rows: Sequence[tuple[Outcome, str | None, str | None, str | None]], changes: Changes) -> pd.DataFrame:
+    """As manifests' connectors give them: Arrow-typed, but for the outcome."""
+    index = changes.steps.index
+    outcome = pd.Series([row[0] for row in rows], index=index, dtype=object)
+    texts = {
+        name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array([row[at] for row in rows], pa.string())), index=index)
+        for at, name in enumerate(("id", "version", "message"), 1)
+    }
+    return pd.DataFrame({"outcome": outcome, **texts})
+
+
 class Notebook(Connector):
     type = "notebook"
     capabilities = Capabilities(delta_read=True, deletes=True, write=True, idempotency="header", find=True)
@@ -77,6 +88,7 @@ class Notebook(Connector):
         self.request_lost: Callable[[str, str | None], bool] = lambda *_: False  # it did not arrive
         self.forgetful = False  # cannot say what became of a write
         self.keyed = False  # recognises a write by its key, and by nothing else
+        self.tells_versions = True  # in its answers to writes
 
     def write_note(self, entity: str, record: str, **values: Any) -> None:
         """Create or change a record, a second later than the one before."""
@@ -128,7 +140,7 @@ class Notebook(Connector):
             row = zip(changes.records.columns, changes.records.iloc[at], said, strict=True)
             values = {str(name): None if pd.isna(value) else value for name, value, told in row if told}
             rows.append(self._write(entity.name, step["action"], step["id"], step["version"], step["intent"], values))
-        return pd.DataFrame(rows, columns=["outcome", "id", "version", "message"], index=changes.steps.index, dtype=object)
+        return _outcomes(rows, changes)
 
     def _write(
         self, entity: str, action: str, record: str | None, version: str | None, intent: str, values: dict[str, Any]
@@ -153,7 +165,7 @@ class Notebook(Connector):
         self.intents[intent] = record, told
         if self.answer_lost(action, record):
             return Outcome.UNKNOWN, None, None, None
-        return Outcome.DONE, record, told, None
+        return Outcome.DONE, record, told if self.tells_versions else None, None
 
     def probe(self, entity: Entity, changes: Changes) -> pd.DataFrame:
         if self.forgetful:
@@ -162,7 +174,7 @@ class Notebook(Connector):
             return super().probe(entity, changes).assign(outcome=Outcome.ABSENT)
         known = [self.intents.get(str(intent)) for intent in changes.steps["intent"]]
         rows = [(Outcome.DONE, *one, None) if one else (Outcome.ABSENT, None, None, None) for one in known]
-        return pd.DataFrame(rows, columns=["outcome", "id", "version", "message"], index=changes.steps.index, dtype=object)
+        return _outcomes(rows, changes)
 
     def _page(self, entity: Entity, fields: Sequence[str], chosen: Sequence[tuple[str, Note]]) -> Page:
         columns = {}
