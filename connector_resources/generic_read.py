@@ -242,6 +242,8 @@ def rows_of(reply: Reply, records: Path, *, textual: bool, alone: bool) -> list[
     """The records of an answer; None where it has no list of them. `alone`: it may hold one record in the place of a list."""
     path, item = _list_and_item(records)
     rows = at(reply.content, path)
+    if rows is NOTHING and reply.lacks(path):
+        return None
     textual = textual and reply.content is not None
     empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
     if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out

@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -41,12 +41,14 @@ _PARAMETER = re.compile(rf';\s*([^\s;,="]+)\s*=\s*({_VALUE})')
 @dataclass(frozen=True)
 class Reply:
     """An answer: its content (JSON-like) and headers (lower case), the paths in it that the other side could not tell,
-    whatever stands there, and the path of the URL that it came from."""
+    whatever stands there, the path of the URL that it came from, and, where that is known, at which paths no such answer has
+    anything."""
 
     content: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     untold: tuple[tuple[str, ...], ...] = ()
     path: str = ""
+    lacks: "Callable[[Path], bool]" = lambda _: False
 
     def value(self, place: "Path | Header | None") -> Any:
         """What stands at a place of the answer; None where there is nothing."""

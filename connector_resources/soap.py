@@ -9,6 +9,7 @@ import codecs
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
@@ -28,6 +29,7 @@ from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call
 from connector_resources.paging import Reply
 from connector_resources.refusals import Nonsense, Refused, shown_code
+from connector_resources.soap_places import lacks
 from connector_resources.values import at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
@@ -53,7 +55,8 @@ class SoapConnector(ManifestConnector):
             if self._secret is None or not self._secret.changed():
                 raise
             answer = self._sent(call.operation, arguments, values, about_record, again)
-        return Reply(self.content(answer), answer.headers, path=answer.path)
+        operation = self._opened()[0]._binding._operations[call.operation]
+        return Reply(self.content(answer), answer.headers, path=answer.path, lacks=partial(lacks, operation))
 
     def _sent(
         self, name: str, arguments: Mapping[str, Any], values: Mapping[str, Any], about_record: bool, again: bool

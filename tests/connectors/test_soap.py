@@ -43,6 +43,15 @@ def test_query_and_query_more_reach_the_last_record(visit: Visit, shop: ShopSand
     assert (len(posts), len(shop.requests)) == (9, 10)  # and the WSDL once
 
 
+@pytest.mark.parametrize("records", ["recrods", "QueryResult.records", "records.Customer"], ids=["typo", "outside", "inside"])
+def test_a_place_that_the_wsdl_does_not_know_is_not_taken_for_an_empty_list(visit: Visit, records: str) -> None:
+    connector = visit(
+        NAME, ("      records: records\n      paging: {by: cursor", f"      records: {records}\n      paging: {{by: cursor")
+    )
+    with pytest.raises(ContractError, match=f"without a list of records at {records}"):
+        read(connector)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_list_of_one_or_none_is_a_list(visit: Visit, shop: ShopSandbox, count: int) -> None:
     for id_ in list(shop.state.records["customers"])[count:]:
