@@ -9,7 +9,7 @@ from connector_resources.errors import ConfigurationError, ContractError, Record
 from connector_resources.frames import arrow_type, page
 from connector_resources.lined_yaml import suggestion
 from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Reading
-from connector_resources.paging import Next, Reply, pager
+from connector_resources.paging import Next, PageNumber, Reply, pager
 from connector_resources.refusals import Gone, TooCostly
 from connector_resources.templates import NOTHING
 from connector_resources.values import at, column, since_text
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Untold: TypeAlias = Mapping[int, Sequence[Path]]  # row → paths in it that the other side could not tell
 _PASSES = 3
+_BEYOND = (
+    "That was a page behind others: where the last one has no successor, `paging` must say where the answer tells so: `more` "
+    "(what leads to the next page), or `total` (of pages, not of records)."
+)
 _CLOCKS = timedelta(minutes=1)  # the other side's clock need not agree to the second
 
 
@@ -134,6 +138,10 @@ class Reader:
             call = paging.then if paging and paging.then and not first else reading.call
             try:
                 reply = self.ask(call, {**values, "size": size, **step.values}, url=step.url)
+            except ConfigurationError as problem:
+                if first or not isinstance(strategy, PageNumber):
+                    raise
+                raise ConfigurationError(f"{problem} {_BEYOND}") from None
             except TooCostly:
                 if size == 1 or (paging and paging.by == "page"):
                     raise

@@ -237,9 +237,14 @@ class Writer:
             id_ = id_.rstrip("/").rpartition("/")[2]
         version = reply.value(way.version)
         if one.action == "create" and id_ in (None, ""):
-            return Result(Outcome.UNKNOWN, one.id, None, _LOST.format(self.title))
+            return Result(Outcome.UNKNOWN, one.id, None, _UNCLEAR.format(self._nameless(way)))
         found = str(id_) if id_ not in (None, "") else one.id
         return Result(Outcome.DONE, found, str(version) if version is not None else None)
+
+    def _nameless(self, way: Writing) -> str:
+        place = way.id.name if isinstance(way.id, Header) else ".".join(way.id or ())
+        where = f"at {place}" if place else "that the manifest names"
+        return f"{self.title} answered a create, and told no id {where}: check its `id` in the manifest."
 
     def _refused(self, one: Step, refused: Any) -> Result:
         """By the first of a list of refusals: its code and the names of fields; never its text, which may quote values."""

@@ -5,6 +5,7 @@ import base64
 import pytest
 from shopping import Visit, read
 
+from connector_resources.errors import ConfigurationError
 from connector_resources.manifest import Paging
 from connector_resources.paging import Reply, pager
 from connector_resources.sandbox.generic import ShopSandbox
@@ -63,3 +64,12 @@ def test_a_cursor_that_holds_a_position_is_known(held: str, steady: bool) -> Non
     strategy = pager(Paging(by="cursor", next=("end",)))
     assert strategy.follow(Reply({"end": cursor}), ["1"]) is not None
     assert strategy.steady is steady
+
+
+def test_a_page_beyond_the_last_that_is_not_there_says_what_the_manifest_lacks(visit: Visit, shop: ShopSandbox) -> None:
+    """As Django REST framework and Flask-SQLAlchemy answer it."""
+    shop.faults.add("status", path=r"[?&]page=12\b", status=404, body='{"detail": "Invalid page."}', times=None)
+    numbered = (CURSOR, 'params: {by: page, limit: "{size}", page: "{page}", updated_since: "{since}"}')
+    with pytest.raises(ConfigurationError, match=r"That was a page behind others.* `more`"):
+        read(visit("sandbox-rest", numbered, (LINK[0], "paging: {by: page, size: 50}")))
+    assert len(read(visit("sandbox-rest", numbered, (LINK[0], "paging: {by: page, more: next, size: 50}")))) == 520

@@ -95,3 +95,16 @@ def test_no_writable_field_stands_inside_another_one(visit: Visit) -> None:
         ConfigurationError, match="it is written inside the place of 'address': one of the two needs 'writable: f"
     ):
         visit("sandbox-rest", ("path: address.city, writable: false", "path: address.city"))
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"), [("idd", "no id at idd"), ("{header: X-Id}", "no id at X-Id")], ids=["in the body", "in a header"]
+)
+def test_a_create_that_tells_no_id_where_the_manifest_looks_says_so(
+    visit: Visit, shop: ShopSandbox, place: str, sentence: str
+) -> None:
+    count = len(shop.state.records["customers"])
+    wrong = ('"{record}"\n      id: id\n', f'"{{record}}"\n      id: {place}\n')
+    (made,) = written(visit("sandbox-rest", wrong), create(code="8"))
+    assert (made["outcome"], len(shop.state.records["customers"])) == (Outcome.UNKNOWN, count + 1)
+    assert f"answered a create, and told {sentence}: check its `id` in the manifest." in made["message"]
