@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 20.0
 """Seconds that a channel gets to take a message."""
+_GRACE = 1.0
 # Schemes of Apprise that go over the network. It knows others: they start programs, write to the system's log or draw on a
 # desktop. Of the first ones the host is a server; with the others a token may stand in its place.
 _SERVERS = re.compile(r"(mailto|json|form|xml|gotify|mmost|rocket)s?|workflows?")
 _TOKENS = re.compile(r"slack|discord|tgram|matrixs?|ntfys?|pagerduty|opsgenie|gchat|pover|twilio|ses|sns|webex|wxteams|zulip")
-_READS_FILES = {"template", "pgp", "pgppub", "pgpprv", "wkd"}
+_REFUSED = {
+    *("template", "pgp", "pgppub", "pgpprv", "wkd"),  # read files
+    "redirect",  # would have redirects followed, to wherever they lead
+}
 _EXAMPLES = (
     "mailtos://user:password@example.com?to=ops@example.com, slack://token/token/token, workflows://host/workflow/signature "
     "(Microsoft Teams), jsons://host/path"
@@ -131,7 +135,7 @@ def service_at(address: str, tag: str = "") -> "NotifyBase":
     parts: dict[str, Any] = {}
     if re.fullmatch(r"[A-Za-z]+://\S+", address):
         parts = url_to_dict(address) or {}  # type: ignore[no-untyped-call] # Apprise has not typed it
-    if named := _READS_FILES & set(parts.get("qsd") or ()):
+    if named := _REFUSED & set(parts.get("qsd") or ()):
         raise ConfigurationError(f"An alert channel's address may not have the option '{min(named)}'; leave it out.")
     scheme = parts.get("schema") or ""
     asset = AppriseAsset(
@@ -150,6 +154,9 @@ def service_at(address: str, tag: str = "") -> "NotifyBase":
             "The address names several recipients; make a channel for each, so that one that fails does not make the others "
             "hear the same again and again."
         )
+    # The options `rto` and `cto` may ask for less: whoever waits longer holds a thread, and the process, after the limit.
+    service.socket_read_timeout = min(service.socket_read_timeout, TIME_LIMIT + _GRACE)
+    service.socket_connect_timeout = min(service.socket_connect_timeout, TIME_LIMIT + _GRACE)
     return service
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines.store import alert_channels, tenants
-from integration_pipelines.store.alert_channels import Channel
+from integration_pipelines.store.alert_channels import TIME_LIMIT, Channel, service_at
 from integration_pipelines.store.database import Database
 
 CANARY = "canary-4b8d"
@@ -146,6 +146,7 @@ REFUSED = {
     f"file:///etc/{CANARY}": "cannot be sent to this address",
     f"discord://123456789012345678/{CANARY}?template=/etc/passwd": "the option 'template'",
     f"mailtos://a:{CANARY}@example.com?%70gpprv=/root/key": "the option 'pgpprv'",
+    f"jsons://a.example.com/{CANARY}?redirect=yes": "the option 'redirect'",
     f"mailtos://a:{CANARY}@example.com?to=b@example.com,c@example.com": "names several recipients",
 }  # fmt: skip
 
@@ -159,6 +160,13 @@ def test_an_address_that_leads_nowhere_or_into_this_machine_is_refused_and_not_q
     assert every(database, acme) == []
     written = capfd.readouterr()
     assert CANARY not in f"{refusal.value} {written.out} {written.err}"
+
+
+def test_no_address_waits_longer_than_the_time_limit() -> None:
+    patient = service_at("jsons://a.example.com/x?rto=9000&cto=9000")
+    assert patient.socket_read_timeout <= TIME_LIMIT + 1
+    assert patient.socket_connect_timeout <= TIME_LIMIT + 1
+    assert service_at("jsons://a.example.com/x?rto=2").socket_read_timeout == 2
 
 
 def test_apprise_is_imported_only_where_something_is_sent_or_checked() -> None:
