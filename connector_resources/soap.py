@@ -117,7 +117,9 @@ class SoapConnector(ManifestConnector):
             where = at(fault, ("faultcode",)) if "faultcode" in fault else at(fault, ("Code", "Value"))
             told = shown_code(where).rpartition(":")[2]
             side, _, finest = told.partition(".")  # Client.Authentication: SOAP 1.1, 4.4.1
-            code = self.refusals.code(answer) or told
+            code = self.refusals.code(answer)
+            if not code or code == shown_code(where):  # without the prefix, which each answer may choose anew
+                code = told
             known = self.refusals.of(answer.status, code, about_record=False, answer=answer)
             if known is not None:
                 return known

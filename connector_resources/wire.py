@@ -1,5 +1,7 @@
 """The connection under an Http: where it may lead, and a place to stand between, where the conformance suite loses answers."""
 
+import ssl
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -10,6 +12,7 @@ from connector_resources.egress import Egress
 
 Pass: TypeAlias = Callable[[httpx.Request], httpx.Response]
 Meddle: TypeAlias = Callable[[httpx.Request, Pass], httpx.Response]
+LONGEST = 600.0  # seconds for a whole answer, head and body
 
 
 class Wire(httpx.BaseTransport):
@@ -24,6 +27,35 @@ class Wire(httpx.BaseTransport):
 
     def close(self) -> None:
         self.inner.close()
+
+
+class Bounded(httpcore.NetworkStream):
+    """A connection on which no answer takes longer than LONGEST, counted from the last piece of its request. A time-out is for
+    one piece: a head that drips, or "103 Early Hints" without end, would go on for ever."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._end = time.monotonic() + LONGEST
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if time.monotonic() > self._end:
+            raise httpcore.ReadTimeout("The answer takes too long.")
+        return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+        self._end = time.monotonic() + LONGEST
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return Bounded(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 class Guarded(httpcore.NetworkBackend):
@@ -48,7 +80,7 @@ class Guarded(httpcore.NetworkBackend):
         problem: Exception = httpcore.ConnectError("The name cannot be resolved.")
         for address in addresses:
             try:
-                return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+                return Bounded(self._inner.connect_tcp(address, port, timeout, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
                 problem = failed
         raise problem

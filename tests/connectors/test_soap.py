@@ -130,6 +130,15 @@ def test_a_fault_code_may_be_finer_than_its_side(visit: Visit, shop: ShopSandbox
         read(visit(NAME))
 
 
+def test_a_fault_code_is_known_without_the_prefix_that_an_answer_gives_it(visit: Visit, shop: ShopSandbox) -> None:
+    connector = visit(
+        NAME, ("code: detail.ShopFault.code", "code: faultcode"), ("{code: changed_meanwhile,", "{code: Client.Late,")
+    )
+    shop.faults.add(**fault("soap:Client.Late"))
+    change = {"action": "update", "id": "00000004", "version": "v4", "values": {"phone": "1"}}
+    assert written(connector, change)[0]["outcome"] == Outcome.MOVED
+
+
 def test_a_fault_of_the_server_is_tried_again(visit: Visit, shop: ShopSandbox) -> None:
     shop.faults.add(**fault("soap:Server"))
     assert len(read(visit(NAME))) == 520
