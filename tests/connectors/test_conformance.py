@@ -18,7 +18,8 @@ from connector_resources.errors import ConfigurationError
 from connector_resources.sandbox.generic import ShopSandbox
 
 SAMPLE = {"name": "Conformance", "code": "00042", "reference": "conformance", "balance": Decimal("1.50"), "phone": "+49 30 1"}
-UNPROMISED = {"a version guards against lost updates"}  # of Salesforce, which has no conditional write
+# Of Salesforce, which has no conditional write, and whose sandbox has one page of accounts here
+UNPROMISED = {"a version guards against lost updates", "no record is missed while others change"}
 CREATE = 'headers: {Idempotency-Key: "{intent}"}\n'
 UPDATE = '{Idempotency-Key: "{intent}", If-Match: "{version}"}\n      body'
 
