@@ -59,14 +59,14 @@ class Note:
 
 
 def _outcomes(rows: Sequence[tuple[Outcome, str | None, str | None, str | None]], changes: Changes) -> pd.DataFrame:
-    """As manifests' connectors give them: Arrow-typed, but for the outcome."""
+    """As manifests' connectors give ids and versions: Arrow-typed. A message may be anything that Python can spell."""
     index = changes.steps.index
-    outcome = pd.Series([row[0] for row in rows], index=index, dtype=object)
+    outcome, message = (pd.Series([row[at] for row in rows], index=index, dtype=object) for at in (0, 3))
     texts = {
         name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array([row[at] for row in rows], pa.string())), index=index)
-        for at, name in enumerate(("id", "version", "message"), 1)
+        for at, name in enumerate(("id", "version"), 1)
     }
-    return pd.DataFrame({"outcome": outcome, **texts})
+    return pd.DataFrame({"outcome": outcome, **texts, "message": message})
 
 
 class Notebook(Connector):
