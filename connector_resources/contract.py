@@ -188,10 +188,12 @@ class Outcome(StrEnum):
 class Window:
     """Which records a read covers: modified at or after `since` (None: all of them), deleted ones too where the system tells.
 
-    A connector reads `since` inclusively: records that share an instant across a border must not be lost."""
+    A connector reads `since` inclusively: records that share an instant across a border must not be lost. `page_size`: as many
+    records a page, where the system lets its callers choose."""
 
     since: datetime | None = None
     deleted: bool = True
+    page_size: int | None = None
 
 
 class CredentialStore(Protocol):

@@ -57,7 +57,7 @@ class Reader:
         for _ in range(_PASSES):
             before, came = came, set()
             started, shifted, several = self.now() - _CLOCKS, False, False
-            for rows, reply, steady in self._pages(read, self._values(read, window)):
+            for rows, reply, steady in self._pages(read, self._values(read, window), window.page_size):
                 found = self.page(rows, untold_rows(reply, read.records), deleted=window.deleted)
                 several = several or (not steady and bool(rows) and bool(came))
                 shifted = shifted or (not steady and _changed_since(found, started))
@@ -127,12 +127,15 @@ class Reader:
         paths = [*marks, spec.version, spec.deleted, *(field.path for field in self.fields.values())]
         return list(dict.fromkeys(path[0] for path in paths if path))
 
-    def _pages(self, reading: Reading, values: Mapping[str, Any]) -> Iterator[tuple[list[Any], Reply, bool]]:
+    def _pages(
+        self, reading: Reading, values: Mapping[str, Any], wanted: int | None = None
+    ) -> Iterator[tuple[list[Any], Reply, bool]]:
         """Each page's rows and answer, and whether shifting pages would be noticed. A page that costs too much is asked for
         again at half its size."""
         strategy, paging = pager(reading.paging), reading.paging
-        size, following = paging.size if paging else 100, strategy.first()
-        step: Next | None = following
+        size, overlap = (paging.size, paging.overlap) if paging else (100, 0)
+        size = size if wanted is None else max(wanted, overlap + 1)
+        step: Next | None = strategy.first()
         first = True
         while step is not None:
             call = paging.then if paging and paging.then and not first else reading.call

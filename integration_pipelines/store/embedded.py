@@ -29,7 +29,6 @@ _OPTIONS = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "512MB",
-    "max_wal_size": "4GB",
     "wal_compression": "on",
     "jit": "off",
     "timezone": "UTC",

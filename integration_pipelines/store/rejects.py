@@ -99,7 +99,7 @@ def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) 
                WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> '' AND e.side = :side
                  AND e.error_details->>'rule' IS DISTINCT FROM 'id'
                  AND (e.error_details->'waits_for' IS NULL OR EXISTS (
-                     SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector
+                     SELECT FROM identity_links l WHERE l.connector_id = :connector
                        AND l.erp_entity = e.error_details->'waits_for'->>'erp_entity'
                        AND l.external_entity = COALESCE(e.error_details->'waits_for'->>'external_entity', l.external_entity)
                        AND l.external_id = e.error_details->'waits_for'->>'external_id')
@@ -136,7 +136,7 @@ def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
                error_details = COALESCE(e.error_details, '{}') || '{"gone": true}'
            FROM sync_history h WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync
              AND NOT e.is_resolved AND e.side = 'external' AND e.record_id = ANY(:ids) AND NOT EXISTS (
-                 SELECT FROM identity_links l WHERE l.connector_id + 0 = :connector AND l.external_entity = :external
+                 SELECT FROM identity_links l WHERE l.connector_id = :connector AND l.external_entity = :external
                    AND l.erp_entity = :erp AND l.external_id = e.record_id AND l.state = 'parked')""",
         sync=config.id,
         ids=list(ids),

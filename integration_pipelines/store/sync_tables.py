@@ -49,11 +49,10 @@ identity_links = sa.Table(
     updated(),
     within("connector_id", "connectors"),
     within("field_mapping_id", "field_mappings"),
-    sa.UniqueConstraint("external_id", "tenant_id", "connector_id", "external_entity", "erp_entity", name="uq_links_external"),
-    sa.UniqueConstraint("erp_id", "tenant_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
-    sa.Index("idx_links_match", "match_digest"),
+    sa.UniqueConstraint("connector_id", "external_id", "external_entity", "erp_entity", name="uq_links_external"),
+    sa.UniqueConstraint("erp_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
+    sa.Index("idx_links_match", sa.text("(-connector_id)"), "match_digest"),
     sa.Index("idx_links_merged", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
-    sa.Index("idx_links_connector", "connector_id"),
 )
 
 # One row a changed record, in partitions of a month. The primary key is natural, so that the ciphertext can be bound to it.
@@ -74,7 +73,6 @@ sync_record_changes = sa.Table(
     Column("digest", sa.LargeBinary, nullable=False),
     within("sync_history_id", "sync_history"),
     sa.PrimaryKeyConstraint("sync_history_id", "side", "record_id", "changed_at", "tenant_id"),
-    sa.Index("idx_changes_external", "external_id"),
     sa.Index("idx_changes_erp", "erp_id"),
     postgresql_partition_by="RANGE (changed_at)",
 )

@@ -96,6 +96,30 @@ def test_the_suite_finds_a_connector_that_talks_too_much_or_has_no_types(visit: 
     assert failed == {"types are kept in every column", "errors and logs show no secret and no value"}
 
 
+def by_place(connector: Any) -> Any:
+    """Reads the first records, then those behind them, and so on, whatever has moved meanwhile."""
+    steady = connector.read
+
+    def read(entity: Any, fields: Any, window: Any) -> Any:
+        start, size = 0, window.page_size or 200
+        while True:
+            order = [id_ for page in steady(entity, [entity.key], window) for id_ in page.records.index]
+            if not (ids := order[start : start + size]):
+                return
+            yield from connector.read_ids(entity, fields, ids)
+            start += size
+
+    connector.read = read
+    return connector
+
+
+def test_the_suite_finds_pages_that_move_under_the_read(visit: Visit) -> None:
+    findings = {one.name: one for one in conform(Trial(lambda: by_place(visit()), "customer", SAMPLE))}
+    told = findings["no record is missed while others change"]
+    assert told.verdict is Verdict.FAILED
+    assert "others did not come" in told.sentence
+
+
 def test_a_field_that_is_in_no_record_is_named(visit: Visit) -> None:
     findings = conform(Trial(lambda: visit("sandbox-rest", ("path: address.city", "path: adress.city")), "customer"))
     assert next(one.sentence for one in findings if one.name.startswith("types")).endswith(
