@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.markup import escape
 
 from connector_resources.errors import ConfigurationError
 from integration_pipelines import cli_output
@@ -109,6 +111,8 @@ def connector_check(
 ) -> None:
     """Try everything that a connector must be able to do, on its real endpoint. Changes nothing without --write.
 
+    It begins with the sign-in, and ends there where that fails.
+
     \b
     integration connector check 1 --entity customer
     integration connector check 1 --write customer --sample customer.json
@@ -131,10 +135,14 @@ def connector_check(
             return ConnectorResource(load(), utc_now).open(store.database, tenant, row)
 
         with opened() as connecting:
+            connecting.test()
             described = {name: connecting.describe(name) for name in _chosen(entities, written, connecting)}
-        for name, entity in described.items():
-            values = _sample(sample, entity, sample_of) if sample and name == written else None
-            rows += [{"entity": name, **vars(found)} for found in conform(Trial(opened, name, values, start))]
+        with Console(stderr=True).status("…") as shown:
+            for name, entity in described.items():
+                values = _sample(sample, entity, sample_of) if sample and name == written else None
+                for found in conform(Trial(opened, name, values, start)):
+                    rows.append({"entity": name, **vars(found)})
+                    shown.update(f"{len(rows)} checks; {escape(name)}: {found.name}: {found.verdict}")
     cli_output.show(rows, {"entity": "entity", "name": "check", "verdict": "verdict", "sentence": "what was seen"}, json=json)
     if written is None and not json:
         click.echo("Writing was not tried: `--write ENTITY --sample FILE` makes records to try it, and deletes them again.")

@@ -47,6 +47,7 @@ class ConnectorRow:
         return f"reconnect needed since {self.reconnect_since:%Y-%m-%d %H:%M}" if self.reconnect_since else "ok"
 
 
+_HOST = r"(?:\[[0-9a-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*\.?)"
 _COLUMNS = """id, connector_code AS code, connector_name AS name, connector_type AS type, external_system_url AS url,
               authentication_method, COALESCE(configuration, '{}') AS configuration, is_active, revision,
               reconnect_since, grant_expires_at, last_used_at"""
@@ -73,6 +74,12 @@ def create(
     if re.match(r"^https?://[^/?#]*@", url):
         raise ConfigurationError(
             "The external system's URL holds a user or password; leave it out and give it as a credential."
+        )
+    port = re.fullmatch(rf"https?://{_HOST}(?::([0-9]{{1,5}}))?(?:/[^\s?#]*)?", url)
+    if not port or int(port[1] or 0) > 65_535:
+        raise ConfigurationError(
+            "The external system's URL must be like https://crm.example or https://crm.example:8443/path, without a space, a "
+            "question mark or '#'; what stands behind those belongs into the manifest or --set."
         )
     limit_of(configuration or {})
     code = code or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100].strip("-") or connector_type

@@ -158,6 +158,15 @@ def test_a_check_that_fails_ends_with_one(shop: ShopSandbox, home: Path, monkeyp
     assert [one["name"] for one in failed] == ["nothing is lost at the border of a watermark"]
 
 
+def test_a_sign_in_that_is_refused_is_said_once(shop: ShopSandbox, home: Path) -> None:
+    connected(shop, home, "sandbox-rest")
+    shop.faults.add("status", path="/rest/me", status=401, times=None)
+    ended = run("connector", "check", "1", code=1)
+    assert "refuses the credentials" in ended.output
+    assert len(ended.output.splitlines()) == 1
+    assert len(shop.requests) == 1
+
+
 def test_what_is_wrong_with_a_check_is_said(shop: ShopSandbox, home: Path) -> None:
     connected(shop, home, "sandbox-rest")
     assert "--write needs --sample" in run("connector", "check", "1", "--write", "customer", code=2).output
