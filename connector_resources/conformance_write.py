@@ -281,7 +281,6 @@ def changing_under_the_read(trial: Trial) -> str:
                 records.remove(earliest)
                 with trial.connector() as other:
                     send(trial, other, step("update", {name: f"edit {pages}"}, earliest))
-    missing = start.keys() - found
     if missing := start.keys() - found:
         raise Fails(f"While records changed, {len(missing)} others did not come: pages shift; read in a stable order.")
     if pages < 2:

@@ -75,8 +75,8 @@ def create(
         raise ConfigurationError(
             "The external system's URL holds a user or password; leave it out and give it as a credential."
         )
-    port = re.fullmatch(rf"https?://{_HOST}(?::([0-9]{{1,5}}))?(?:/[^\s?#]*)?", url)
-    if not port or int(port[1] or 0) > 65_535:
+    address = re.fullmatch(rf"https?://{_HOST}(?::([0-9]{{1,5}}))?(?:/[^\s?#]*)?", url)
+    if not address or int(address[1] or 0) > 65_535:
         raise ConfigurationError(
             "The external system's URL must be like https://crm.example or https://crm.example:8443/path, without a space, a "
             "question mark or '#'; what stands behind those belongs into the manifest or --set."

@@ -37,9 +37,11 @@ _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entit
 # The same, out of the planner's sight. Without fresh statistics, as after a first load, it takes these three for rare, and
 # reads all links of a connector where one was to be looked up. So each look-up spells its connector as its own index begins,
 # and no other one does: plainly for external ids, negative for match keys, and for the rest as no index has it.
-_HIDDEN = "connector_id + 0 = :connector AND external_entity || '' = :external AND erp_entity || '' = :erp"
-_PLAIN = _HIDDEN.replace("connector_id + 0", "connector_id")
-_NEGATIVE = _HIDDEN.replace("connector_id + 0 = ", "-connector_id = -")
+_ENTITIES = "external_entity || '' = :external AND erp_entity || '' = :erp"
+_CONNECTOR = {Side.EXTERNAL: "connector_id = :connector", Side.ERP: "connector_id + 0 = :connector"}
+_BY_ID = {side: f"{connector} AND {_ENTITIES}" for side, connector in _CONNECTOR.items()}
+_BY_MATCH = f"-connector_id = -:connector AND {_ENTITIES}"
+_HIDDEN = _BY_ID[Side.ERP]
 _LINK = {
     "external_id": pa.string(),
     "erp_id": pa.string(),
@@ -51,7 +53,6 @@ _LINK = {
     "erp_fingerprint": pa.binary(),
 }
 _KEYS = {Side.EXTERNAL: "external_id", Side.ERP: "erp_id"}
-_OF = {Side.EXTERNAL: _PLAIN, Side.ERP: _HIDDEN}
 
 
 def find(scope: Scope, pair: Pair, ids: Sequence[str], side: Side = Side.EXTERNAL, *, lock: bool = False) -> "pd.DataFrame":
@@ -59,7 +60,7 @@ def find(scope: Scope, pair: Pair, ids: Sequence[str], side: Side = Side.EXTERNA
     fingerprints, and the id of the other side."""
     key = _KEYS[side]
     probe = f"""SELECT external_id, erp_id, id, revision, state, match_digest, external_fingerprint, erp_fingerprint
-                FROM identity_links WHERE {_OF[side]} AND {key} = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
+                FROM identity_links WHERE {_BY_ID[side]} AND {key} = wanted.text OFFSET 0{" FOR UPDATE" if lock else ""}"""
     found = scope.table(each_wanted(probe), _LINK, wanted=text_array(sorted(ids)), **pair.values())
     columns = {name: found.column(name).combine_chunks() for name in _LINK}
     return frame(columns, record_index(columns.pop(key)))
@@ -88,7 +89,7 @@ def taken(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> Mapping[str, str]
 def claimed(scope: Scope, pair: Pair, digests: Sequence[bytes]) -> Mapping[bytes, str]:
     """Match keys that linked records hold: digest → external id."""
     probe = f"""SELECT match_digest, external_id FROM identity_links
-                WHERE {_NEGATIVE} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
+                WHERE {_BY_MATCH} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
     rows = scope.rows(each_wanted(probe, "bytea"), wanted=bytes_array(digests), **pair.values())
     return {bytes(row["match_digest"]): row["external_id"] for row in rows}
 
@@ -114,8 +115,7 @@ def parents(
     entity = "" if external_entity is None else "AND external_entity || '' = :external"
     alive = "" if side is Side.EXTERNAL else "AND state <> 'deleted'"
     probe = f"""SELECT external_id, erp_id FROM identity_links
-                WHERE {"connector_id" if side is Side.EXTERNAL else "connector_id + 0"} = :connector
-                  AND erp_entity || '' = :erp {entity} {alive}
+                WHERE {_CONNECTOR[side]} AND erp_entity || '' = :erp {entity} {alive}
                   AND {_KEYS[side]} = wanted.text OFFSET 0"""
     values = {"connector": connector_id, "erp": erp_entity} | ({"external": external_entity} if entity else {})
     rows = scope.rows(each_wanted(probe), wanted=text_array(ids), **values)
@@ -173,7 +173,7 @@ def park(scope: Scope, pair: Pair, merged: Mapping[str, str | None]) -> None:
         f"""UPDATE identity_links l SET state = 'parked', merged_into = COALESCE(s.into_id, l.merged_into),
                 revision = l.revision + 1, updated_at = now()
             FROM unnest(CAST(:ids AS text[]), CAST(:into AS text[])) AS s (external_id, into_id)
-            WHERE {_PLAIN} AND l.external_id = s.external_id
+            WHERE {_BY_ID[Side.EXTERNAL]} AND l.external_id = s.external_id
               AND (l.state <> 'parked' OR s.into_id IS DISTINCT FROM l.merged_into)""",
         ids=list(merged),
         into=list(merged.values()),
