@@ -51,7 +51,7 @@ identity_links = sa.Table(
     within("field_mapping_id", "field_mappings"),
     sa.UniqueConstraint("connector_id", "external_id", "external_entity", "erp_entity", name="uq_links_external"),
     sa.UniqueConstraint("erp_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
-    sa.Index("idx_links_match", sa.text("(-connector_id)"), "match_digest"),
+    sa.Index("idx_links_match", "match_digest", postgresql_where=sa.text("match_digest IS NOT NULL")),
     sa.Index("idx_links_merged", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
 )
 

@@ -12,6 +12,8 @@ from integration_pipelines.store.database import Database, engine
 
 RECORDS = 1_500
 MOST = 60  # rows that may be fetched of one table for each record of a run
+PAGES = 10  # pages that may be looked at in one index for each record of a first run
+TENANTS = 12
 
 
 @pytest.fixture
@@ -68,3 +70,31 @@ def test_a_tenants_records_are_looked_up_by_an_index(
     for at in range(0, RECORDS, 2):
         world.book.write_note("Client", f"C{at:05}", Phone="2")
     synced(world, owner, update=RECORDS // 2, skip=RECORDS // 2)
+
+
+def looked_at(owner: sa.Engine) -> dict[str, int]:
+    """Pages of each index that were looked at so far."""
+    with owner.connect() as connection:
+        connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
+        found = connection.exec_driver_sql("SELECT indexrelname, idx_blks_hit + idx_blks_read FROM pg_statio_user_indexes")
+        return {name: int(count) for name, count in found}
+
+
+def test_a_look_up_costs_the_same_beside_many_other_tenants(database: Database, settings: Settings, owner: sa.Engine) -> None:
+    """An index whose first column does not serve under row-level security is searched once for each of its values."""
+    for at in range(TENANTS):
+        other = make_world(database, settings, tenant=f"other{at}")
+        other.book.write_note("Client", "C1", Name="C1", Number="C1", Email="c1@example.org", Phone="1", Revenue=Decimal(1))
+        if not at:
+            written(other)  # enough of them that no table is read whole
+        other.sync()
+    with owner.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    world = make_world(database, settings)
+    written(world)
+    database.engine.dispose()
+    before = looked_at(owner)
+    world.sync()
+    database.engine.dispose()
+    pages = {name: (now - before.get(name, 0)) / RECORDS for name, now in looked_at(owner).items()}
+    assert not {name: count for name, count in pages.items() if count > PAGES}
