@@ -1,5 +1,6 @@
 """Real PostgreSQL for every test: one server a test process, one migrated template, one clone a test."""
 
+import contextlib
 import os
 import secrets
 import tempfile
@@ -13,6 +14,7 @@ from hypothesis import settings as property_settings
 
 from integration_pipelines.settings import VARIABLES, Settings
 from integration_pipelines.settings import load as load_settings
+from integration_pipelines.store import embedded as embedded_server
 from integration_pipelines.store.database import Database, engine
 from integration_pipelines.store.embedded import Embedded
 from integration_pipelines.store.installation import migrate_all, open_installation
@@ -46,8 +48,16 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`."""
-    with tempfile.TemporaryDirectory(prefix="integration-") as folder, Embedded(Path(folder) / "home") as embedded:
+    """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`. It is of the version whose
+    programs are in the folder POSTGRES_BIN, where that is set."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="integration-") as folder,
+        contextlib.ExitStack() as opened,
+    ):
+        if programs := os.environ.get("POSTGRES_BIN"):
+            patch.setattr(embedded_server, "_programs", lambda: Path(programs))
+        embedded = opened.enter_context(Embedded(Path(folder) / "home"))
         home = Path(folder) / "home"
         url = create_database(embedded.url, "template_store")
         with open_installation(load_settings({"INTEGRATION_HOME": str(home), "DATABASE_URL": url})) as installation:
@@ -66,7 +76,8 @@ def database_url(server: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     admin = engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store STRATEGY FILE_COPY")
+        copied = "STRATEGY FILE_COPY" if connection.dialect.server_version_info >= (15,) else ""  # 14 knows no other
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store {copied}")
     yield server.replace("/postgres?", f"/{name}?")
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")

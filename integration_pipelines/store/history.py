@@ -271,24 +271,27 @@ def _close(scope: Scope, history_id: int, status: SyncStatus, message: str | Non
         status=status,
         message=message,
         now=now,
-        before=_manifest(scope, history_id, "before"),
-        after=_manifest(scope, history_id, "after"),
         id=history_id,
+        **_manifests(scope, history_id),
     )
 
 
-def _manifest(scope: Scope, history_id: int, side: str) -> str:
-    """What the journal holds of this run: counts by action, and a digest over the digests of its rows in order."""
+def _manifests(scope: Scope, history_id: int) -> dict[str, str]:
+    """What the journal holds of this run, before and after: counts by action, and a digest over the digests of its rows in
+    order. Each as JSON text."""
     rows = scope.rows(
-        f"SELECT action, count(*) FROM sync_record_changes WHERE sync_history_id = :id AND {side} IS NOT NULL GROUP BY 1",
+        "SELECT action, count(before) AS before, count(after) AS after FROM sync_record_changes "
+        "WHERE sync_history_id = :id GROUP BY action",
         id=history_id,
     )
-    digest = scope.run(
-        f"""SELECT encode(sha256(string_agg(digest, ''::bytea ORDER BY side, record_id COLLATE "C", changed_at)), 'hex')
-            FROM sync_record_changes WHERE sync_history_id = :id AND {side} IS NOT NULL""",
+    told = """encode(sha256(string_agg(digest, ''::bytea ORDER BY side, record_id COLLATE "C", changed_at)
+                            FILTER (WHERE {0} IS NOT NULL)), 'hex') AS {0}"""
+    digests = scope.rows(
+        f"SELECT {told.format('before')}, {told.format('after')} FROM sync_record_changes WHERE sync_history_id = :id",
         id=history_id,
-    ).scalar()
-    return orjson.dumps({"records": {row["action"]: row["count"] for row in rows}, "sha256": digest}).decode()
+    )[0]
+    counts = {side: {row["action"]: row[side] for row in rows if row[side]} for side in ("before", "after")}
+    return {side: orjson.dumps({"records": counts[side], "sha256": digests[side]}).decode() for side in counts}
 
 
 def _public(scope: Scope, history_id: int) -> Mapping[str, Any]:

@@ -35,8 +35,9 @@ class Pair:
 
 _PAIR = "connector_id = :connector AND external_entity = :external AND erp_entity = :erp"
 # The same, out of the planner's sight. Without fresh statistics, as after a first load, it takes these three for rare, and
-# reads all links of a connector where one was to be looked up. Only external ids are looked up by an index that begins with
-# their connector. (Under row-level security no expression serves an index unless its functions are leakproof: `-id` is not.)
+# reads all links of a connector where one was to be looked up. So an index is found by what it begins with, and by that alone:
+# the connector for external ids, the tenant for match keys, the id for the rest. (Under row-level security no expression can
+# begin one, unless its functions are leakproof: `-connector_id` is not.)
 _ENTITIES = "external_entity || '' = :external AND erp_entity || '' = :erp"
 _CONNECTOR = {Side.EXTERNAL: "connector_id = :connector", Side.ERP: "connector_id + 0 = :connector"}
 _BY_ID = {side: f"{connector} AND {_ENTITIES}" for side, connector in _CONNECTOR.items()}
@@ -88,8 +89,8 @@ def taken(scope: Scope, pair: Pair, erp_ids: Sequence[str]) -> Mapping[str, str]
 def claimed(scope: Scope, pair: Pair, digests: Sequence[bytes]) -> Mapping[bytes, str]:
     """Match keys that linked records hold: digest → external id."""
     probe = f"""SELECT match_digest, external_id FROM identity_links
-                WHERE {_HIDDEN} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
-    rows = scope.rows(each_wanted(probe, "bytea"), wanted=bytes_array(digests), **pair.values())
+                WHERE tenant_id = :tenant AND {_HIDDEN} AND match_digest = wanted.bytea AND state <> 'deleted' OFFSET 0"""
+    rows = scope.rows(each_wanted(probe, "bytea"), wanted=bytes_array(digests), tenant=scope.tenant, **pair.values())
     return {bytes(row["match_digest"]): row["external_id"] for row in rows}
 
 

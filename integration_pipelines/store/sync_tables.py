@@ -36,7 +36,7 @@ identity_links = sa.Table(
     text("erp_entity", 255),
     text("erp_id", 255),
     Column("base", Sealed, nullable=False),
-    Column("field_mapping_id", BigInteger, nullable=False),
+    Column("field_mapping_id", BigInteger, nullable=False),  # that of the run in sync_history which wrote the row
     Column("external_fingerprint", sa.LargeBinary, nullable=True),
     Column("erp_fingerprint", sa.LargeBinary, nullable=True),
     text("external_version", 255, null=True),
@@ -48,10 +48,9 @@ identity_links = sa.Table(
     created(),
     updated(),
     within("connector_id", "connectors"),
-    within("field_mapping_id", "field_mappings"),
     sa.UniqueConstraint("connector_id", "external_id", "external_entity", "erp_entity", name="uq_links_external"),
     sa.UniqueConstraint("erp_id", "connector_id", "external_entity", "erp_entity", name="uq_links_erp"),
-    sa.Index("idx_links_match", "match_digest", postgresql_where=sa.text("match_digest IS NOT NULL")),
+    sa.Index("idx_links_match", "tenant_id", "match_digest", postgresql_where=sa.text("match_digest IS NOT NULL")),
     sa.Index("idx_links_merged", "merged_into", postgresql_where=sa.text("merged_into IS NOT NULL")),
 )
 

@@ -21,6 +21,7 @@ from integration_pipelines.store.columns import (
     metadata,
     own,
     tenant,
+    tenant_of_parent,
     text,
     updated,
     within,
@@ -50,7 +51,7 @@ data_keys = sa.Table(
     "data_keys",
     metadata,
     identity(),
-    tenant(),
+    tenant_of_parent(),  # whose key wraps it
     text("subject"),
     Column("wrapped", sa.LargeBinary, nullable=False),
     created(),
