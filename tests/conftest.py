@@ -76,7 +76,7 @@ def database_url(server: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     admin = engine(server, role=None, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
-        copied = "STRATEGY FILE_COPY" if connection.dialect.server_version_info >= (15,) else ""  # 14 knows no other
+        copied = "STRATEGY FILE_COPY" if (connection.dialect.server_version_info or ()) > (15,) else ""  # 14 knows no other
         connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template_store {copied}")
     yield server.replace("/postgres?", f"/{name}?")
     with admin.connect() as connection:

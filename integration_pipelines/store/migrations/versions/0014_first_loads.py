@@ -1,8 +1,8 @@
 """A record that is linked costs fewer look-ups.
 
-Match keys are looked up by tenant. Under row-level security a condition serves an index only where it can tell nothing of other
-tenants' rows (is leakproof), and `-connector_id` can: the index that began with it was searched once for each connector of the
-installation, or read whole.
+Match keys are looked up by tenant. Under row-level security a condition serves an index only where it can tell nothing of
+other tenants' rows (is leakproof), and `-connector_id` can: the index that began with it was searched once for each connector
+of the installation, or read whole.
 
 Two foreign keys cost a look-up a row, and other constraints say the same: a row's tenant is the one whose key wraps it, and a
 link's mapping is that of the run in sync_history which wrote it.
