@@ -18,6 +18,10 @@ from integration_pipelines.store.database import engine
 from integration_pipelines.store.embedded import Embedded
 from integration_pipelines.store.installation import open_installation
 
+pytestmark = pytest.mark.skipif(
+    "POSTGRES_BIN" in os.environ, reason="about the programs that come with us, not POSTGRES_BIN's"
+)
+
 _HOLD = """
 import os, pathlib, sys
 from integration_pipelines.store.embedded import Embedded
