@@ -222,22 +222,25 @@ class Batch:
         return replace(self.take(~bad), rejected=_stack([self.rejected, rows]))
 
     def to_bytes(self) -> bytes:
-        """One line of JSON (the side, and the columns of each part that there is), then two Arrow IPC streams (zstd): ids and
-        parts side by side, and the rejected rows."""
+        """In one piece of zstd: a line of JSON (the side, and the columns of each part that there is), then two Arrow IPC
+        streams: ids and parts side by side, and the rejected rows."""
         parts = {name: part for name in _ALONGSIDE if (part := getattr(self, name)) is not None}
         told = {"side": self.side, "parts": {name: list(part.columns) for name, part in parts.items()}}
         sink = pa.BufferOutputStream()
-        sink.write(orjson.dumps(told) + b"\n")
-        _write(sink, [array(self.records.index).cast(TEXT), *(values for part in parts.values() for values in _arrays(part))])
-        _write(sink, _arrays(self.rejected))
+        with pa.CompressedOutputStream(sink, "zstd") as packed:
+            packed.write(orjson.dumps(told) + b"\n")
+            ids = array(self.records.index).cast(TEXT)
+            _write(packed, [ids, *(values for part in parts.values() for values in _arrays(part))])
+            _write(packed, _arrays(self.rejected))
         written: bytes = sink.getvalue().to_pybytes()
         return written
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Batch":
         try:
-            begin = content.index(b"\n")
-            told, source = orjson.loads(content[:begin]), pa.BufferReader(pa.py_buffer(content).slice(begin + 1))
+            plain = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
+            begin = plain.index(b"\n")
+            told, source = orjson.loads(plain[:begin]), pa.BufferReader(pa.py_buffer(plain).slice(begin + 1))
             (ids, *columns), rejected = _read(source), _read(source)
             index, left = record_index(ids), iter(columns)
             parts = {name: frame({one: next(left) for one in names}, index) for name, names in told["parts"].items()}
@@ -252,7 +255,7 @@ def _arrays(part: pd.DataFrame) -> list[pa.Array]:
 
 def _write(sink: pa.NativeFile, columns: Sequence[pa.Array]) -> None:
     table = pa.Table.from_arrays(columns, names=[str(at) for at in range(len(columns))])  # names may come twice
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+    with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
 
 
