@@ -90,11 +90,11 @@ def migrate() -> None:
     from integration_pipelines.store.installation import migrate_all, open_installation
 
     with open_installation(load()) as installation:
-        applied = migrate_all(installation)
+        revision = migrate_all(installation)
         with dagster_instance(installation):  # makes Dagster's tables, before several processes try to at once
             pass
         where = shown(installation.database_url)
-        click.echo(f"{where} is up to date{': applied ' + ', '.join(applied) if applied else ', nothing was missing'}.")
+        click.echo(f"{where} is up to date{f': it has revision {revision} now' if revision else ', nothing was missing'}.")
 
 
 @main.command()

@@ -93,10 +93,10 @@ def open_installation(settings: Settings, *, stay: bool = False) -> Installation
         raise
 
 
-def migrate_all(installation: Installation) -> list[str]:
-    """Tables, reference ERP and change log; returns what was applied. Safe to call again."""
+def migrate_all(installation: Installation) -> str | None:
+    """Tables, reference ERP and change log; returns the store's revision if it is a new one. Safe to call again."""
     settings = installation.settings
-    applied = migrate(installation.database_url)
+    revision = migrate(installation.database_url)
     catalogue = load_catalogue(settings.erp_catalogue)
     url = settings.erp_database_url or installation.database_url
     owner = engine(url, role=None, name="integration migrate", poolclass=sa.NullPool)
@@ -111,7 +111,7 @@ def migrate_all(installation: Installation) -> list[str]:
                 raise ConfigurationError(
                     f"The ERP's tables and the catalogue do not fit: {reason}. Correct the catalogue in ERP_CATALOGUE."
                 ) from None
-    return applied
+    return revision
 
 
 def _user_erp(catalogue: Mapping[str, CatalogueEntity], connection: sa.Connection) -> Iterator[str]:

@@ -14,8 +14,9 @@ from integration_pipelines.store.database import OLDEST, engine, explained, show
 _LOCK = 0x1E6A710
 
 
-def migrate(url: str) -> list[str]:
-    """Bring the store up to date; returns the revisions applied. Safe to call again and from two processes at once.
+def migrate(url: str) -> str | None:
+    """Bring the store up to date; returns its revision, or None where nothing was missing. Safe to call again and from two
+    processes at once.
 
     Raises NetworkError when the database cannot be reached, ConfigurationError when it is too old or refuses."""
     owner = engine(url, role=None, name="integration migrate", poolclass=sa.NullPool)
@@ -38,7 +39,7 @@ def migrate(url: str) -> list[str]:
             ) from None
         connection.commit()
         after = _revision(connection)
-    return [after] if after and after != before else []
+    return after if after != before else None
 
 
 def require_version(connection: sa.Connection, url: str) -> None:
