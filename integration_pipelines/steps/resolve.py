@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
+from math import ceil
 
 import numpy as np
 import orjson
@@ -40,8 +41,6 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Each batch with its plan. Raises BrakePulled at the end when the whole plan would change too many of the known pairs.
 
     What counts are writes to records that were linked before: neither new ones nor first meetings."""
-    with run.database.tenant(run.tenant) as scope:
-        pairs = links.known(scope, run.pair)
     changes = deletions = 0
     counted: set[int] = set()  # pairs that the external side changes: what then goes out of them does not count again
     for planned in _planned(run, batches):
@@ -55,8 +54,8 @@ def resolve(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
             changes += pc.sum(writes).as_py() or 0
             deletions += pc.sum(pc.and_(writes, pc.equal(state, "deleted"))).as_py() or 0
         yield planned
-    _brake(run, "delete or deactivate", deletions, pairs, option(run.config, "brake_deletes"))
-    _brake(run, "change", changes, pairs, option(run.config, "brake_changes"))
+    _brake(run, "delete or deactivate", deletions, option(run.config, "brake_deletes"))
+    _brake(run, "change", changes, option(run.config, "brake_changes"))
 
 
 def _planned(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -82,8 +81,12 @@ def _touched(batch: Batch) -> set[str]:
     return set(ids.drop_null().to_pylist())
 
 
-def _brake(run: Run, verb: str, count: int, pairs: int, share: float) -> None:
-    if count >= SMALL and count > share * pairs and run.config.brake_released_at is None and run.attempt is not None:
+def _brake(run: Run, verb: str, count: int, share: float) -> None:
+    if count < SMALL or run.config.brake_released_at is not None or run.attempt is None:
+        return
+    with run.database.tenant(run.tenant) as scope:
+        pairs = links.known(scope, run.pair, most=ceil(count / share) if share else None)  # with so many it is not pulled
+    if count > share * pairs:
         raise BrakePulled(
             f"This run would {verb} {count} of the {pairs} known {run.target.name} records, more than the {share:.0%} that "
             f"sync config {run.config.id} allows. Nothing was written. Look at `integration sync plan {run.config.id}`; if "

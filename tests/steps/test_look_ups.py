@@ -14,6 +14,7 @@ RECORDS = 1_500
 MOST = 60  # rows that may be fetched of one table for each record of a run
 PAGES = 10  # pages that may be looked at in one index for each record of a first run
 TENANTS = 12
+LITTLE = 600  # rows that may be fetched of one table for a run that reads 302 records again, and changes one of them
 
 
 @pytest.fixture
@@ -126,3 +127,23 @@ def test_a_look_up_on_the_way_out_costs_the_same_too(
         world.sync()
         world.change("UPDATE erp.customer SET phone = '3' WHERE right(customer_number, 1)::int % 2 = 0")
     few_pages(world, owner, RECORDS if made else RECORDS // 2)
+
+
+@pytest.mark.parametrize("direction", ["inbound", "bidirectional"])
+def test_a_run_with_little_to_do_reads_little(
+    database: Database, settings: Settings, owner: sa.Engine, direction: str
+) -> None:
+    world = make_world(database, settings, direction=direction)
+    written(world)
+    world.sync()
+    world.sync()
+    with owner.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    world.book.write_note("Client", "C00001", Phone="2")
+    database.engine.dispose()
+    before = fetched(owner)
+    done, _ = world.sync()
+    assert (done.succeeded, done.skipped) == (1, 301)  # the window begins five minutes early: one record a second
+    database.engine.dispose()
+    read = {name: count for name, now in fetched(owner).items() if (count := now - before.get(name, 0)) > LITTLE}
+    assert not read
