@@ -106,16 +106,17 @@ def require_same_connector(scope: Scope, attempt: Attempt, staged_by: UUID) -> N
 
 def overtaken(scope: Scope, attempt: Attempt) -> bool:
     """Whether a run of the same pair began after the first attempt of this one: the plan may be older than that run's work."""
+    first = scope.run("SELECT COALESCE(first_history_id, id) FROM sync_history WHERE id = :id", id=attempt.id).scalar_one()
     found = scope.run(
         """SELECT EXISTS (
-               SELECT FROM sync_history me JOIN sync_configurations mine ON mine.id = me.sync_configuration_id
-               JOIN sync_configurations theirs ON theirs.connector_id = mine.connector_id
-                AND theirs.source_entity = mine.source_entity AND theirs.target_entity = mine.target_entity
-               JOIN sync_history other ON other.sync_configuration_id = theirs.id
-               WHERE me.id = :id AND other.id > COALESCE(me.first_history_id, me.id) AND other.id <> me.id
-                 AND other.first_history_id IS DISTINCT FROM COALESCE(me.first_history_id, me.id)
-                 AND other.records_processed > 0)""",
+               SELECT FROM sync_history other JOIN sync_configurations theirs ON theirs.id = other.sync_configuration_id
+               JOIN sync_configurations mine ON mine.connector_id = theirs.connector_id
+                AND mine.source_entity = theirs.source_entity AND mine.target_entity = theirs.target_entity
+               WHERE mine.id = :sync AND other.id > :first AND other.id <> :id
+                 AND other.first_history_id IS DISTINCT FROM :first AND other.records_processed > 0)""",
         id=attempt.id,
+        first=first,
+        sync=attempt.sync_configuration_id,
     ).scalar_one()
     return bool(found)
 
@@ -149,8 +150,8 @@ def position(scope: Scope, config: SyncConfig, side: Side, *, any_mapping: bool 
     change log. None before the first run, and (unless `any_mapping`) where a new mapping version has not seen everything yet:
     its rules hold for the records that nobody touches, too."""
     found: str | None = scope.run(
-        """SELECT w.position FROM sync_watermarks w JOIN sync_history h ON h.id = w.sync_history_id
-           WHERE w.sync_configuration_id = :sync AND w.side = :side AND (:any OR h.field_mapping_id = :mapping)""",
+        """SELECT position FROM sync_watermarks w WHERE sync_configuration_id = :sync AND side = :side
+           AND (:any OR :mapping = (SELECT field_mapping_id FROM sync_history h WHERE h.id = w.sync_history_id))""",
         sync=config.id,
         side=side,
         any=any_mapping,

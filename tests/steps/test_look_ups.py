@@ -13,6 +13,7 @@ from integration_pipelines.store.database import Database, engine
 RECORDS = 1_500
 MOST = 60  # rows that may be fetched of one table for each record of a run
 PAGES = 10  # pages that may be looked at in one index for each record of a first run
+YEAR = 100  # rows of sync_history that a run may read, however many there are
 TENANTS = 12
 LITTLE = 600  # rows that may be fetched of one table for a run that reads 302 records again, and changes one of them
 
@@ -147,3 +148,28 @@ def test_a_run_with_little_to_do_reads_little(
     database.engine.dispose()
     read = {name: count for name, now in fetched(owner).items() if (count := now - before.get(name, 0)) > LITTLE}
     assert not read
+
+
+def test_a_run_reads_little_of_what_a_year_of_runs_has_left(database: Database, settings: Settings, owner: sa.Engine) -> None:
+    world = make_world(database, settings)
+    world.book.write_note("Client", "C1", Name="C1", Number="C1", Email="c1@example.org", Phone="1", Revenue=Decimal(1))
+    world.sync()
+    with owner.connect() as connection:
+        connection.exec_driver_sql(
+            f"""INSERT INTO sync_history (tenant_id, sync_configuration_id, sync_direction, sync_status, run_id, field_mapping_id,
+                                          config_revision, connector_revision, started_at, completed_at)
+                SELECT tenant_id, sync_configuration_id, sync_direction, 'completed', gen_random_uuid(), field_mapping_id,
+                       config_revision, connector_revision, now(), now()
+                FROM sync_history, generate_series(1, {RECORDS})"""
+        )
+        connection.exec_driver_sql("ANALYZE")
+    world.sync()
+    world.book.write_note("Client", "C1", Phone="2")
+    database.engine.dispose()
+    before = fetched(owner)
+    done, _ = world.sync()
+    assert done.succeeded == 1
+    database.engine.dispose()
+    read = fetched(owner)
+    assert read["sync_history"] - before["sync_history"] < YEAR
+    assert read["pk_sync_history"] - before["pk_sync_history"] < YEAR
