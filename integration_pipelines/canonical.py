@@ -61,6 +61,13 @@ def per_unique(values: pa.Array, convert: Callable[[str], Any], to: pa.DataType)
     return outcome.take(encoded.indices)
 
 
+def rescaled(values: pa.Array, to: pa.DataType) -> pa.Array:
+    """Decimals at another scale. Raises ArrowInvalid where one does not fit: Arrow itself multiplies without a look at the 128
+    bits, and what leaves them comes back as another number."""
+    wide = values.cast(pa.decimal256(76, to.scale)) if to.scale > values.type.scale else values
+    return wide.cast(to)
+
+
 @cache
 def _exact(digits: int) -> Context:
     return Context(prec=digits, Emin=-(10**17), Emax=10**17)
@@ -121,7 +128,7 @@ def text_of(values: pa.Array, kind: FieldType, scale: int | None = None, name: s
     if kind is FieldType.DECIMAL:
         if scale is not None and values.type != pa.decimal128(38, scale):
             try:
-                values = pc.round(values, scale, round_mode="half_to_even").cast(pa.decimal128(38, scale))
+                values = rescaled(pc.round(values, scale, round_mode="half_to_even"), pa.decimal128(38, scale))
             except pa.ArrowInvalid:
                 whole = 38 - scale
                 raise ContractError(f"The field {name} holds a number of more than {whole} digits before the point.") from None

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from connector_resources import lined_yaml
 from connector_resources.contract import FieldType
 from connector_resources.errors import ConfigurationError
-from integration_pipelines.canonical import TEXT, per_unique, text_of
+from integration_pipelines.canonical import TEXT, per_unique, rescaled, text_of
 
 Source = NewType("Source", str)  # an argument that names a source field
 
@@ -273,8 +273,9 @@ def matching(values: pa.Array, pattern: str) -> pa.Array:
 
 def _cast(values: pa.Array, to: pa.DataType, one: Callable[[Any], Any]) -> pa.Array:
     """All at once where all fit, else value by value."""
+    decimals = pa.types.is_decimal(to) and pa.types.is_decimal(values.type)
     try:
-        return values.cast(to)
+        return rescaled(values, to) if decimals else values.cast(to)
     except pa.ArrowInvalid:
         return per_unique(values, one, to)
 
@@ -308,7 +309,9 @@ def _from_text(values: pa.Array, to: pa.DataType) -> pa.Array:
         return _cast(digits, to, guarded(_whole))
     if pa.types.is_decimal(to):
         plain = matching(values, r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$")
-        return _cast(plain, to, guarded(lambda text: quantized(Decimal(text), to.scale)))
+        one = guarded(lambda text: quantized(Decimal(text), to.scale))
+        short = pc.match_substring_regex(plain, r"^[+-]?[0-9]{1,20}(\.|$)[^eE]*$")  # of others, Arrow lets some wrap round
+        return _cast(plain, to, one) if pc.all(short).as_py() else per_unique(plain, one, to)
     if pa.types.is_boolean(to):
         return pc.equal(matching(values, "^(true|false)$"), "true")
     if pa.types.is_date(to):

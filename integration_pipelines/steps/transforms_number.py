@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector_resources.contract import FieldType
-from integration_pipelines.canonical import per_unique
+from integration_pipelines.canonical import per_unique, rescaled
 from integration_pipelines.steps.transforms_base import (
     DECIMAL,
     EXACT,
@@ -50,7 +50,8 @@ def rounded(values: pa.Array, scale: int, mode: str) -> pa.Array:
         raise ValueError(f"'scale' goes from 0 to {SCALE}")
     wanted = pa.decimal128(38, scale)
     try:
-        return (values if scale >= values.type.scale else pc.round(values, scale, round_mode=_ARROW_MODE[mode])).cast(wanted)
+        near = values if scale >= values.type.scale else pc.round(values, scale, round_mode=_ARROW_MODE[mode])
+        return rescaled(near, wanted)
     except pa.ArrowInvalid:
         return per_unique(values, guarded(lambda value: quantized(value, scale, _PYTHON_MODE[mode])), wanted)
 

@@ -1,6 +1,6 @@
 """Laws of mapping that hold for all records: hypothesis looks for one that breaks them."""
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from integration_pipelines.canonical import array, frame, record_index
 from integration_pipelines.model import Batch, absence_frame, concat, marks_frame
 from integration_pipelines.steps.map import apply
 from integration_pipelines.steps.mapping import compile_mapping, from_json
+from integration_pipelines.steps.transforms import fit
 
 SOURCE = Entity("Thing", tuple(Field(name, FieldType.STRING) for name in ("A", "B", "C")), "Id")
 TARGET = Entity(
@@ -120,3 +121,21 @@ def test_decimals_are_exact(amount: Decimal) -> None:
     rows = [((("a", False), (format(amount, "f"), False), ("x", False)), False)]
     found = array(apply(MAPPING, batch(rows, [0])).records["amount"])[0].as_py()
     assert found == round(amount * Decimal("0.5"), 2)
+
+
+EXACT = Context(prec=200)
+SCALES = st.integers(0, 18)
+
+
+@given(st.integers(-(10**38) + 1, 10**38 - 1), SCALES, SCALES, st.integers(-40, 40))
+@settings(deadline=None, max_examples=1000)
+def test_a_number_that_does_not_fit_a_type_is_null_there_and_never_another_number(
+    digits: int, scale: int, wanted: int, exponent: int
+) -> None:
+    number, to = EXACT.scaleb(Decimal(digits), -scale), pa.decimal128(38, wanted)
+    texts = {format(number, "f"): number, f"{digits}e{exponent}": EXACT.scaleb(Decimal(digits), exponent)}
+    columns = [(pa.array([number], pa.decimal128(38, scale)), number)]
+    for values, value in [*columns, *((pa.array([text], pa.string()), meant) for text, meant in texts.items())]:
+        whole = value == value.quantize(Decimal(1).scaleb(-wanted), context=EXACT)
+        fits = whole and value.copy_abs() < Decimal(10) ** (38 - wanted)
+        assert fit(values, to).to_pylist() == [value if fits else None]
