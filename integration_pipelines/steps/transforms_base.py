@@ -8,7 +8,7 @@ before the point and 18 after it, exactly.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, NewType, Protocol, Union, get_args, get_origin
@@ -293,9 +293,9 @@ def guarded(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def read_instant(text: str) -> datetime | None:
-    """An ISO 8601 instant with its offset; None without one."""
+    """An ISO 8601 instant with its offset; None without one. Raises OverflowError where UTC's calendar has no such day."""
     found = datetime.fromisoformat(text)
-    return found if found.tzinfo else None
+    return found.astimezone(UTC) if found.tzinfo else None
 
 
 def _whole(text: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from integration_pipelines.steps.transforms import TRANSFORMS, parse_step
+from integration_pipelines.steps.transforms import TRANSFORMS, fit, parse_step
 
 FAILS = object()
 
@@ -176,6 +176,11 @@ def test_money_follows_the_minor_unit_of_its_currency(code: str | None, expected
 )
 def test_dates_and_instants_from_text(step: Any, value: str, expected: Any) -> None:
     assert run(step, value) == expected
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+def test_an_instant_inside_json_that_utc_has_no_day_for_does_not_fit(text: str) -> None:
+    assert fit(pa.array([text]), pa.timestamp("us", "UTC")).to_pylist() == [None]
 
 
 def test_an_instant_becomes_the_date_that_its_zone_has() -> None:
