@@ -88,6 +88,13 @@ class Calculator:
             raise ConfigurationError(f"this is not an SQL expression: {_line(tree['error_message'])}")
         return tree
 
+    def written(self, values: list[Any]) -> str:
+        """The statement that selects these values, each a part of a syntax tree, from a relation `r`."""
+        tree = self.tree("SELECT 1 FROM r")
+        tree["statements"][0]["node"]["select_list"] = values
+        (text,) = self._connection.execute("SELECT json_deserialize_sql(?)", [orjson.dumps(tree).decode()]).fetchall()[0]
+        return str(text)
+
     def problem(self, statement: str, value: str | None) -> str | None:
         """What is wrong with a value that a statement of ours is tried with; None: nothing."""
         import duckdb
@@ -107,12 +114,14 @@ class Calculator:
         try:
             with self._relation(empty):
                 given = str(self._connection.sql(expression.statement).types[0]).removesuffix("[]").strip('"')
+                for name, statement in expression.choices:
+                    _same_decimals(name, [str(kind) for kind in self._connection.sql(statement).types])
         except duckdb.Error as problem:
             sentence = _line(str(problem)).rstrip(".")
             way = "cast the field first (a value inside JSON, of a parent or of a line is text)"
             raise ConfigurationError(f"{sentence}; {way}" if " type" in sentence else sentence) from None
-        if given.startswith("DECIMAL("):
-            digits, scale = (int(part) for part in given[len("DECIMAL(") : -1].split(","))
+        if decimal := _digits(given):
+            digits, scale = decimal
             return Calculation(self, expression, types, Shape(FieldType.DECIMAL, scale), pa.decimal128(digits, scale))
         if given not in _RESULTS:
             raise ConfigurationError(f"the expression gives {_NO_RESULTS.get(given) or f'{given}; {_CAST}'}")
@@ -237,6 +246,24 @@ def _within_calendar(values: pa.Array) -> pa.Array:
         pc.greater_equal(values, pa.scalar(first, values.type)), pc.less_equal(values, pa.scalar(last, values.type))
     )
     return pc.if_else(inside, values, pa.scalar(None, values.type))
+
+
+def _digits(kind: str) -> tuple[int, int] | None:
+    """How many digits a decimal of DuckDB's has, in all and behind the point; None for another type."""
+    if not kind.startswith("DECIMAL("):
+        return None
+    digits, scale = kind[len("DECIMAL(") : -1].split(",")
+    return int(digits), int(scale)
+
+
+def _same_decimals(name: str, kinds: list[str]) -> None:
+    """Raises where a choice is of a decimal type (the first) with fewer decimals than one of the values it chooses from: where
+    38 digits do not hold both, DuckDB rounds without a word."""
+    given, *values = map(_digits, kinds)
+    most = max((scale for _, scale in filter(None, values)), default=0)
+    if given and given[1] < most:
+        way = f"cast each of them to DECIMAL(38, {most}) first, or round them by a cast to fewer decimals"
+        raise ConfigurationError(f"'{name}' would round what it chooses from to {given[1]} decimals; {way}")
 
 
 def _line(message: str) -> str:

@@ -43,6 +43,7 @@ _OPERATORS = {
     *("OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "COMPARE_IN", "COMPARE_NOT_IN"),
 }
 _LITERALS = {"STRING", "INTEGER", "NUMERIC", "BOOLEAN", "NULL_LITERAL"}
+_CHOOSING = {"if": 1, "greatest": 0, "least": 0}  # functions that give one of their arguments, from this one on
 _WORDS = {
     "SUBQUERY": "a subquery",
     "WINDOW": "a window function",
@@ -60,11 +61,13 @@ _WORDS = {
 @dataclass(frozen=True)
 class Expression:
     """A checked expression. `sources`: the fields it reads, in order. `growth`: the most bytes that all texts read and made on
-    the way can have together."""
+    the way can have together. `choices`: what chooses between values (coalesce, CASE), each as its name and a statement that
+    selects it and then those values."""
 
     text: str
     sources: tuple[str, ...]
     growth: Growth
+    choices: tuple[tuple[str, str], ...]
 
     @property
     def statement(self) -> str:
@@ -94,7 +97,8 @@ def parse(text: str, calculator: Calculator) -> Expression:
     if len(folded) < len(check.sources):
         twice = next(name for name in check.sources if folded[name.lower()] != name)
         raise ConfigurationError(f"SQL cannot tell '{twice}' from '{folded[twice.lower()]}'; write the field in one way")
-    return Expression(text, tuple(check.sources), check.made)
+    choices = tuple((name, calculator.written([one, *values])) for name, one, values in check.choices)
+    return Expression(text, tuple(check.sources), check.made, choices)
 
 
 def _unwrapped(tree: Any) -> tuple[Any, Any]:
@@ -120,6 +124,7 @@ class _Check:
     calculator: Calculator
     sources: dict[str, None] = field(default_factory=dict)
     made: Growth = READ
+    choices: list[tuple[str, Any, list[Any]]] = field(default_factory=list)
 
     def size(self, node: Any, depth: int) -> Growth:
         kind = node["class"]
@@ -184,6 +189,8 @@ class _Check:
             self.trial(name, texts[allowed.fixed][0], allowed.trial)
         if allowed.pattern and _states(str(texts[1])) > MOST_PATTERN:
             raise ConfigurationError("the pattern repeats too much; count smaller, or write * or +")
+        if name in _CHOOSING:
+            self.choices.append((name, node, nodes[_CHOOSING[name] :]))
         return self.make(allowed.size(sizes, texts))
 
     def trial(self, name: str, text: str | None, statement: str) -> None:
@@ -195,6 +202,7 @@ class _Check:
         for check in node["case_checks"]:
             self.size(check["when_expr"], depth)
         branches = [*(check["then_expr"] for check in node["case_checks"]), node["else_expr"]]
+        self.choices.append(("CASE", node, branches))
         return self.make(longest(self.sizes(branches, depth)))
 
     def cast(self, node: Any, depth: int) -> Growth:
@@ -214,7 +222,10 @@ class _Check:
 
     def operator(self, node: Any, depth: int) -> Growth:
         sizes = self.sizes(node["children"], depth)
-        return self.make(longest(sizes) if node["type"] == "OPERATOR_COALESCE" else SMALL)
+        if node["type"] != "OPERATOR_COALESCE":
+            return self.make(SMALL)
+        self.choices.append(("coalesce", node, node["children"]))
+        return self.make(longest(sizes))
 
     def make(self, size: Growth) -> Growth:
         self.made = joined((self.made, size))
