@@ -88,8 +88,9 @@ def to_decimal(values: pa.Array, _: Scope, *, decimal: str = ".", group: str = "
     """An exact number from text. `group` separates thousands (none by default; a blank stands for all kinds of blanks)."""
     if not pa.types.is_string(values.type):
         return fit(values, DECIMAL)
-    if len(decimal) != 1 or len(group) > 1 or group == decimal or decimal.isdigit() or group.isdigit():
-        raise ValueError("'decimal' is one character, 'group' another one or none")
+    signs = decimal + group
+    if len(decimal) != 1 or len(group) > 1 or group == decimal or any(sign.isdigit() or sign in "+-" for sign in signs):
+        raise ValueError("'decimal' is one character, 'group' another one or none; neither is a digit, + or -")
     point, between = _escaped(decimal), r"[\s\x{a0}\x{202f}\x{2009}]" if group == " " else _escaped(group)
     whole = rf"([0-9]{{1,3}}({between}[0-9]{{3}})+|[0-9]+)" if group else "[0-9]+"
     texts = matching(pc.utf8_trim_whitespace(values), rf"^[+-]?{whole}({point}[0-9]+)?$")
