@@ -31,6 +31,11 @@ def _formats(formats: list[str]) -> list[str]:
         parts = pattern.replace("%%", "").split("%")[1:]
         if not parts or any(part[:1] not in _DIRECTIVES or not part for part in parts):
             raise ValueError(f"'{pattern}' is no format; write it as '%d.%m.%Y'")
+        named = [part[0] for part in parts]
+        if not {"Y", "y"} & set(named):  # Python would take 1900
+            raise ValueError(f"'{pattern}' has no year; write it as '%d.%m.%Y'")
+        if len(named) > len(set(named)):
+            raise ValueError(f"'{pattern}' names a part twice; write it as '%d.%m.%Y'")
     return formats
 
 
