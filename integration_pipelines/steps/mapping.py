@@ -26,7 +26,7 @@ from integration_pipelines.steps.mapping_grammar import (
     from_json,
     parse_yaml,
 )
-from integration_pipelines.steps.transforms import TRANSFORMS, Shape, Step, constant_text, fit
+from integration_pipelines.steps.transforms import TRANSFORMS, Shape, Step, as_text, constant_text, fit
 
 __all__ = [
     "CompiledRule",
@@ -80,8 +80,8 @@ def compile_mapping(
     `erp_entities` gives the fields of child lines their types; without it they stay as the transforms leave them.
     """
     compiler = Compiler(definition, erp_entities)
-    compiler.conditions(source)
-    mapping = assembled(definition, compiler.rules(definition.rules, target, source), source, definition.when)
+    conditions = compiler.conditions(source)
+    mapping = assembled(definition, compiler.rules(definition.rules, target, source), source, conditions)
     described = {lines.name for lines in source.lines}
     inside = {one.rule.source: _inner_paths(one) for one in mapping.rules if one.rule.lines and one.rule.source in described}
     fields = [path for name in mapping.source_fields for path in inside.get(name, (name,))]
@@ -155,8 +155,11 @@ class Compiler:
         self.reference(rule, field)
         rule = self.parent_named(rule, field, source)
         shapes = [self.shape(rule, source, name) for name in rule.sources]
+        known = dict(zip(rule.sources, shapes, strict=True))
+        rule = replace(rule, chain=tuple(_spelled(step, known) for step in rule.chain))
         if rule.when:
-            self.shape(rule, source, rule.when.sources[0])
+            tested = rule.when.sources[0]
+            rule = replace(rule, when=_spelled(rule.when, {tested: self.shape(rule, source, tested)}))
         child = _lines(target, rule.target)
         described = self.erp_entities.get(child.entity) if child else None
         read = _lines(source, str(rule.source)) if self.outward else None
@@ -233,10 +236,11 @@ class Compiler:
             return rule
         return replace(rule, reference=replace(reference, external_entity=external.references[0]))
 
-    def conditions(self, source: Entity | None) -> None:
-        """Raises for a mapping's condition on a field that is not there."""
-        for name in (name for step in self.definition.when for name in step.sources):
-            self.described(source, name, ("transformation_functions", "when"))
+    def conditions(self, source: Entity | None) -> tuple[Step, ...]:
+        """The mapping's conditions. Raises for one on a field that is not there."""
+        place = ("transformation_functions", "when")
+        shapes = {name: self.described(source, name, place) for step in self.definition.when for name in step.sources}
+        return tuple(_spelled(step, shapes) for step in self.definition.when)
 
     def shape(self, rule: Rule, source: Entity | None, name: str) -> Shape:
         """The type of a source field. Raises when the description is at hand and does not have it."""
@@ -293,6 +297,23 @@ class Compiler:
         if field and field.choices and constant_text(value) not in field.choices:
             raise self.refuse((*rule.path, key), f"'{rule.target}' is one of {', '.join(field.choices)}")
         return found
+
+
+def _spelled(step: Step, shapes: Table[str, Shape]) -> Step:
+    """A test of another field, with its constants as that field's values are spelled: 100 as 100.00 where it has two decimals.
+    What is none of its values stays as it is, and equals none."""
+    shape = shapes.get(step.arguments.get("source", ""))
+    if shape is None or shape.kind in (None, FieldType.STRING, FieldType.JSON):
+        return step
+    kind = arrow_type(Field("", shape.kind, scale=shape.scale))
+
+    def one(value: Constant) -> str:
+        text = constant_text(value)
+        return as_text(fit(pa.array([text], TEXT), kind))[0].as_py() or text
+
+    tests = {key: value for key, value in step.arguments.items() if key in ("equals", "in", "not_in") and value is not None}
+    spelled = {key: [one(item) for item in value] if isinstance(value, list) else one(value) for key, value in tests.items()}
+    return replace(step, arguments=MappingProxyType({**step.arguments, **spelled}))
 
 
 def _is_json(text: str) -> bool:

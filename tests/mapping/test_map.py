@@ -123,6 +123,26 @@ def test_columns_have_the_types_of_the_target_in_the_order_of_the_rules() -> Non
     assert mapped.absent is None
 
 
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ({"equals": 100}, ["yes", "no", "no"]),
+        ({"in": ["100.0", "1"]}, ["yes", "no", "no"]),
+        ({"not_in": [0]}, ["yes", "no", "yes"]),
+        ({"equals": "much"}, ["no", "no", "no"]),
+    ],
+)
+def test_a_condition_on_a_decimal_compares_numbers_and_not_their_spelling(test: Table[str, Any], expected: list[str]) -> None:
+    given = batch({"Name": ["a", "b", "c"], "Revenue": [Decimal("100"), Decimal(0), None]})
+    when = {"source": "Revenue", **test}
+    held = [ABSENT if one == "no" else name for one, name in zip(expected, "abc", strict=True)]
+    assert outcome(compiled({"source": "Name", "target": "name", "when": when}), given, "name") == held
+    chosen = compiled({"source": "Name", "target": "name", "transforms": [{"when": {**when, "then": "yes", "else": "no"}}]})
+    assert outcome(chosen, given, "name") == expected
+    synced = apply(compiled({"source": "Name", "target": "name"}, when=when), given)
+    assert ["no" if out else "yes" for out in array(synced.marks["outside"]).to_pylist()] == expected
+
+
 def test_a_required_value_that_is_null_sets_the_record_aside_and_an_absent_one_does_not() -> None:
     mapping = compiled({"source": "Name", "target": "name", "transforms": ["empty_to_null"], "required": True})
     mapped = apply(mapping, batch({"Name": ["a", "", ABSENT]}))
