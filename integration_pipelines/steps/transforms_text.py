@@ -138,12 +138,15 @@ def if_null(values: pa.Array, scope: Scope, *, value: str | None = None, source:
     return pc.coalesce(values, scope.text(source) if source else value)
 
 
+def _folded(texts: pa.Array) -> pa.Array:
+    return pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+
+
 @transform(STRING, gives=FieldType.BOOLEAN, reason="is none of the words for true or false")
 def map_boolean(values: pa.Array, _: Scope, *, true: list[str] | None = None, false: list[str] | None = None) -> pa.Array:
     """Words for true and false, whatever their case."""
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
-    yes = choose([word.lower() for word in true or _TRUE], words)
-    no = choose([word.lower() for word in false or _FALSE], words)
+    words = _folded(values)
+    yes, no = (pc.is_in(words, value_set=_folded(pa.array(known, TEXT))) for known in (true or _TRUE, false or _FALSE))
     return pc.if_else(yes, True, pc.if_else(no, False, pa.scalar(None, pa.bool_())))
 
 
@@ -155,9 +158,10 @@ def lookup(
     found = scope.tables.get(table) if isinstance(table, str) else table
     if found is None:
         raise ValueError(f"there is no lookup table '{table}'; write it under transformation_functions, lookups")
-    keys = [key.lower() if ignore_case else key for key in found]
-    sought = pc.utf8_lower(values) if ignore_case else values
-    at = pc.index_in(sought, value_set=pa.array(keys, TEXT))
+    keys, sought = (pc.utf8_lower(texts) if ignore_case else texts for texts in (pa.array(list(found), TEXT), values))
+    if len(set(zip(keys.to_pylist(), found.values(), strict=True))) > len(set(keys.to_pylist())):
+        raise ValueError("the table tells keys apart by their case, and 'ignore_case' does not; leave one of them out")
+    at = pc.index_in(sought, value_set=keys)
     hits = pa.array(list(found.values()), TEXT).take(at)
     if default is None:
         return hits

@@ -76,6 +76,10 @@ def test_what_is_handed_out_as_json_cannot_change_the_definition() -> None:
         ("{source: A, target: name, transforms: [{to_date: [DD.MM.YYYY]}]}", "'DD.MM.YYYY' is no format"),
         ("{source: A, target: name, transforms: [{to_date: ['%d.%m.']}]}", "'%d.%m.' has no year"),
         ("{source: A, target: name, transforms: [{to_date: ['%Y-%m-%Y']}]}", "'%Y-%m-%Y' names a part twice"),
+        (
+            "{source: A, target: name, transforms: [{lookup: {table: {a: x, A: y}, ignore_case: true}}]}",
+            "the table tells keys apart by their case",
+        ),
         ("{source: A, target: name, transforms: [{divide: 0}]}", "must not be zero"),
         ("{source: A, target: name, transforms: [{to_decimal: {group: '-'}}]}", "neither is a digit, + or -"),
         ("{source: A, target: name, transforms: [{phone: Ruritania}]}", "is an ISO 3166-1 code"),
