@@ -310,7 +310,7 @@ def _from_text(values: pa.Array, to: pa.DataType) -> pa.Array:
     if pa.types.is_decimal(to):
         plain = matching(values, r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?$")
         one = guarded(lambda text: quantized(Decimal(text), to.scale))
-        short = pc.match_substring_regex(plain, r"^[+-]?[0-9]{1,20}(\.|$)[^eE]*$")  # of others, Arrow lets some wrap round
+        short = pc.match_substring_regex(plain, r"^[+-]?[0-9]{1,20}(\.[0-9]{1,18})?$")  # Arrow lets longer ones wrap round
         return _cast(plain, to, one) if pc.all(short).as_py() else per_unique(plain, one, to)
     if pa.types.is_boolean(to):
         return pc.equal(matching(values, "^(true|false)$"), "true")

@@ -127,13 +127,14 @@ EXACT = Context(prec=200)
 SCALES = st.integers(0, 18)
 
 
-@given(st.integers(-(10**38) + 1, 10**38 - 1), SCALES, SCALES, st.integers(-40, 40))
+@given(st.integers(-(10**38) + 1, 10**38 - 1), SCALES, SCALES, st.integers(-40, 40), st.integers(0, 80))
 @settings(deadline=None, max_examples=1000)
 def test_a_number_that_does_not_fit_a_type_is_null_there_and_never_another_number(
-    digits: int, scale: int, wanted: int, exponent: int
+    digits: int, scale: int, wanted: int, exponent: int, zeros: int
 ) -> None:
     number, to = EXACT.scaleb(Decimal(digits), -scale), pa.decimal128(38, wanted)
     texts = {format(number, "f"): number, f"{digits}e{exponent}": EXACT.scaleb(Decimal(digits), exponent)}
+    texts[f"{number:f}{'.' * (not scale)}0{'0' * zeros}"] = number
     columns = [(pa.array([number], pa.decimal128(38, scale)), number)]
     for values, value in [*columns, *((pa.array([text], pa.string()), meant) for text, meant in texts.items())]:
         whole = value == value.quantize(Decimal(1).scaleb(-wanted), context=EXACT)

@@ -111,6 +111,7 @@ def test_joining_fields_leaves_nulls_out() -> None:
         ("to_decimal", "1.1234567890123456789", FAILS),
         ("to_decimal", "1" * 21, FAILS),
         ("to_decimal", "770875344471038601664", FAILS),
+        ("to_decimal", "1.50" + "0" * 60, Decimal("1.5")),
         ("to_decimal", "NaN", FAILS),
         ({"to_decimal": {"decimal": ",", "group": "."}}, "-1.234.567,89", Decimal("-1234567.89")),
         ({"to_decimal": {"decimal": ",", "group": "."}}, "1.23,4", FAILS),
