@@ -156,8 +156,8 @@ def test_a_run_reads_little_of_what_a_year_of_runs_has_left(database: Database, 
     world.sync()
     with owner.connect() as connection:
         connection.exec_driver_sql(
-            f"""INSERT INTO sync_history (tenant_id, sync_configuration_id, sync_direction, sync_status, run_id, field_mapping_id,
-                                          config_revision, connector_revision, started_at, completed_at)
+            f"""INSERT INTO sync_history (tenant_id, sync_configuration_id, sync_direction, sync_status, run_id,
+                                          field_mapping_id, config_revision, connector_revision, started_at, completed_at)
                 SELECT tenant_id, sync_configuration_id, sync_direction, 'completed', gen_random_uuid(), field_mapping_id,
                        config_revision, connector_revision, now(), now()
                 FROM sync_history, generate_series(1, {RECORDS})"""
