@@ -156,6 +156,22 @@ def test_a_mutation_that_breaks_says_what_the_manifest_could_say_of_it(visit: Vi
         assert "canary" not in unclear["message"] + refused["message"]
 
 
+def test_a_mutation_that_was_begun_is_not_refused_by_its_status(visit: Visit, shop: ShopSandbox) -> None:
+    """Ariadne answers 400 wherever `data` is null: also where the record was made, and only its answer could not be told."""
+    step = {"action": "create", "values": {"name": "Acme"}}
+    begun = '{"data": null, "errors": [{"message": "canary", "path": ["createCustomer", "customer", "etag"]%s}]}'
+    for code, line in (("BROKEN", "{code: BROKEN, means: record}"), ("", "{status: 400, means: record}")):
+        body = begun % (f', "extensions": {{"code": "{code}"}}' if code else "")
+        shop.faults.add("status", status=400, body=body, times=2)
+        (unclear,) = written(visit(NAME), step)
+        assert unclear["outcome"] == Outcome.UNKNOWN
+        assert f"say so in the manifest's errors.table: {line}." in unclear["message"]
+        assert written(visit(NAME, ("  table:\n", f"  table:\n    - {line}\n")), step)[0]["outcome"] == Outcome.REFUSED
+    for body in ('{"errors": [{"message": "canary"}]}', "<html>", begun % ', "extensions": {"code": "BAD_USER_INPUT"}'):
+        shop.faults.add("status", status=400, body=body)
+        assert written(visit(NAME), step)[0]["outcome"] == Outcome.REFUSED
+
+
 def test_a_lost_create_is_found_again_behind_relays_edges(visit: Visit) -> None:
     connector, step = visit(NAME, *STAMPED), {"action": "create", "values": {"name": "Acme"}, "intent": "i-1"}
     entity = connector.describe("customer")
