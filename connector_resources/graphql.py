@@ -71,7 +71,7 @@ class GraphQLConnector(ManifestConnector):
         return judge
 
     def _refusal(self, answer: Answer, about_record: bool, changes: bool) -> IntegrationError | None:
-        """What a status means. Some servers (Ariadne) answer 400 wherever `data` is null, also for a mutation that was begun."""
+        """What a status means. Some servers (Ariadne) answer 400 wherever `data` is null, also to a mutation that began."""
         code = self._code(answer)
         problem = self.refusals.of(answer.status, code, about_record, answer) or status_error(answer)
         if not changes or not isinstance(problem, RecordError) or code in _REFUSALS:

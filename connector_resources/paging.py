@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 
 from connector_resources.errors import ContractError, SystemUnavailable
 from connector_resources.manifest import Header, Paging
@@ -29,7 +29,7 @@ _REMEMBERED = 10_000  # records: pages that have shifted by more are read from t
 _VALUE = r'"(?:[^"\\]|\\.)*"|[^\s;,"]*'
 _LINK = re.compile(rf'<([^>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:{_VALUE}))?)*)')  # RFC 8288, 3
 _NUMBERED = re.compile(  # names of parameters in which links count pages or records
-    r"_?page|page[_-]?(?:no|num|number|index)|page\[(?:number|offset)\]|p|\$?skip|_?offset|_?start|start[_-]?(?:index|at)",
+    r"_?page|page[_-]?(?:no|num|number|index)|page\[(?:number|offset)\]|p|\$?skip|\$skiptoken|_?offset|_?start|start[_-]?(?:index|at)",
     re.I,
 )
 _POSITION = (
@@ -103,11 +103,23 @@ class Link:
             link = _next_of(str(link))
         if not link or not _more(self.paging, reply):
             return None
-        if isinstance(self.paging.next, Header) or str(link).startswith("?"):
-            link = urljoin(reply.path, str(link))
+        link = _joined(reply.path, str(link), header=isinstance(self.paging.next, Header))
         _once(self.seen, link)
-        self.steady = self.steady and not _counts(str(link))
-        return Next(url=str(link))
+        self.steady = self.steady and not _counts(link)
+        return Next(url=link)
+
+
+def _joined(path: str, link: str, *, header: bool) -> str:
+    """A link, completed by the path of its answer. A relative one in a body begins at the connector's URL, unless it is a query
+    alone, or names the very place that was asked: OData's `Customers?$skiptoken=100` leaves the service's root out."""
+    try:
+        there = urlsplit(link)
+    except ValueError:
+        raise ContractError("The answer names a next page whose URL is none; check `paging` in the manifest.") from None
+    same = not there.scheme and not there.netloc and path.endswith(f"/{unquote(there.path)}")
+    if same or link.startswith("?"):
+        return urljoin(path, f"?{there.query}")
+    return urljoin(path, link) if header else link
 
 
 def _next_of(header: str) -> str | None:

@@ -5,7 +5,7 @@ import base64
 import pytest
 from shopping import Visit, read
 
-from connector_resources.errors import ConfigurationError
+from connector_resources.errors import ConfigurationError, ContractError
 from connector_resources.manifest import Paging
 from connector_resources.paging import Reply, pager
 from connector_resources.sandbox.generic import ShopSandbox
@@ -47,13 +47,39 @@ def test_links_behind_a_record_are_followed_once(visit: Visit, shop: ShopSandbox
         ("/things?page_size=100&cursor=cD0yMDI2", True),
         ("/things?page=eyJsYXN0IjoxMH0", True),
         ("/things?after_id=100&limit=100", True),
-        ("/odata/Things?$skiptoken=100", True),
+        ("/odata/Things?$skiptoken=100", False),
+        ("/odata/Things?$skiptoken='ALFKI'", True),
+        ("/odata/Things?$skiptoken=Id-100", True),
     ],
 )
 def test_a_link_that_counts_is_known_by_its_query(link: str, steady: bool) -> None:
     strategy = pager(Paging(by="link", next=("next",)))
     assert strategy.follow(Reply({"next": link}), ["1"]) is not None
     assert strategy.steady is steady
+
+
+@pytest.mark.parametrize(
+    ("link", "url"),
+    [
+        ("Things?$skiptoken=100", "/odata/v4/Things?$skiptoken=100"),  # OData: the service's root is left out
+        ("v4/Things?$skiptoken=100", "/odata/v4/Things?$skiptoken=100"),
+        ("?page=2", "/odata/v4/Things?page=2"),
+        ("/odata/v4/Things?page=2", "/odata/v4/Things?page=2"),
+        ("Others?page=2", "Others?page=2"),  # begins at the connector's URL
+        ("http://x.example/Things?page=2", "http://x.example/Things?page=2"),
+    ],
+)
+def test_a_relative_link_that_names_its_own_place_leads_there(link: str, url: str) -> None:
+    step = pager(Paging(by="link", next=("next",))).follow(Reply({"next": link}, path="/odata/v4/Things"), ["1"])
+    assert step is not None
+    assert step.url == url
+
+
+def test_a_link_that_is_no_url_is_told(visit: Visit, shop: ShopSandbox) -> None:
+    shop.faults.add("status", status=200, body='{"items": [{"id": "1", "name": "a"}], "next": "http://[canary"}')
+    with pytest.raises(ContractError, match="names a next page whose URL is none") as refusal:
+        read(visit("sandbox-rest", *linked("link")))
+    assert "canary" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
