@@ -4,6 +4,7 @@ A refusal is the record's, and the others go on. An error that is not about a re
 nothing was sent before; else what has not been sent yet is UNKNOWN too, and a probe will find it ABSENT.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -250,7 +251,8 @@ class Writer:
         """By the first of a list of refusals: its code and the names of fields; never its text, which may quote values."""
         first = refused[0] if isinstance(refused, list) else refused
         told = first if isinstance(first, Mapping) else {}
-        code, sent = shown_code(told.get("code", "")), Told("", self.values(one))
+        word = first if isinstance(first, str) and not re.search(r"\s", first) else None  # the name of a union's type
+        code, sent = shown_code(told.get("code", word)), Told("", self.values(one))
         known = self.refusals.of(None, code, about_record=True, told=sent)
         if isinstance(known, Gone) and one.action == "delete":
             return Result(Outcome.DONE, one.id)

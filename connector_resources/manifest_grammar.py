@@ -112,7 +112,9 @@ def _writing(call: Mapping[str, Key]) -> tuple[dict[str, Key], dict[str, Key], d
     write = dict(call) | {
         "id": Key(PLACE, "where the answer holds the record's id"),
         "version": Key(PLACE, "where it holds the version token"),
-        "refusals": Key(PATH, "a list in the answer that is empty where all went well (userErrors)"),
+        "refusals": Key(
+            PATH, "a list in the answer that is empty where all went well (userErrors), or a code that is not there then"
+        ),
         "stamp": Key(
             PATH,
             "where {intent} is written into the record, so that `probe` can search for it; no value of a field can go there",

@@ -110,8 +110,8 @@ class Link:
 
 
 def _joined(path: str, link: str, *, header: bool) -> str:
-    """A link, completed by the path of its answer. A relative one in a body begins at the connector's URL, unless it is a query
-    alone, or names the very place that was asked: OData's `Customers?$skiptoken=100` leaves the service's root out."""
+    """A link, completed by the path of its answer. A relative one in a body begins at the connector's URL, unless it is a
+    query alone, or names the very place that was asked: OData's `Customers?$skiptoken=100` leaves the service's root out."""
     try:
         there = urlsplit(link)
     except ValueError:

@@ -1,5 +1,6 @@
 """Through a GraphQL manifest: pages, costs, errors beside data, mutations and what they refuse."""
 
+import re
 from typing import Any
 
 import pytest
@@ -128,6 +129,25 @@ def test_mutations_answer_record_by_record(visit: Visit, shop: ShopSandbox) -> N
     assert (made["code"], made["points"], made["address"]) == ("007", 2**60, {"city": "Ulm"})
     assert results[1]["message"].endswith("(invalid_email, input); correct it where it comes from.")
     assert results[3]["version"] == shop.state.records["customers"]["00000004"]["etag"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "outcome", "why"),
+    [
+        ("changed_meanwhile", Outcome.MOVED, "has changed since it was read"),
+        ("NameTaken", Outcome.REFUSED, r"does not take this record \(NameTaken\);"),
+        ("Acme Inc. is canary", Outcome.REFUSED, "does not take this record;"),
+    ],
+)
+def test_a_union_refuses_by_the_name_of_its_type(
+    visit: Visit, shop: ShopSandbox, type_: str, outcome: Outcome, why: str
+) -> None:
+    """`... on Problem { code: __typename }`, as there is no list of errors."""
+    connector = visit(NAME, ("refusals: updateCustomer.userErrors", "refusals: updateCustomer.code"))
+    shop.faults.add("status", status=200, body=f'{{"data": {{"updateCustomer": {{"code": "{type_}"}}}}}}')
+    (one,) = written(connector, {"action": "update", "id": "00000004", "version": "v4", "values": {"phone": "1"}})
+    assert (one["outcome"], "canary" in one["message"]) == (outcome, False)
+    assert re.search(why, one["message"])
 
 
 def test_a_mutation_that_breaks_is_the_records_or_unknown(visit: Visit, shop: ShopSandbox) -> None:
