@@ -12,7 +12,7 @@ from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Read
 from connector_resources.paging import Next, PageNumber, Reply, pager
 from connector_resources.refusals import Gone, TooCostly
 from connector_resources.templates import NOTHING
-from connector_resources.values import at, column, since_text
+from connector_resources.values import at, column, since_text, token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,10 +90,10 @@ class Reader:
         waiting = [wanted[start : start + one.many] for start in range(0, len(wanted), one.many)]
         while waiting:
             some = waiting.pop(0)
+            said = [token(id_, self.spec.key.number) for id_ in some]
+            values = {"id": said[0], "ids": said, "size": len(said), "fields": self._asked()}
             try:
-                reply = self.ask(
-                    one.call, {"id": some[0], "ids": some, "size": len(some), "fields": self._asked()}, about_record=True
-                )
+                reply = self.ask(one.call, values, about_record=True)
             except Gone:  # of several, one that is gone may do (or the path is of no use: then each is asked for alone)
                 half = len(some) // 2
                 waiting[:0] = [some[:half], some[half:]] if half else []

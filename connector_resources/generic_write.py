@@ -27,7 +27,7 @@ from connector_resources.manifest import Batch, EntitySpec, Header, Path, Writin
 from connector_resources.paging import Reply
 from connector_resources.refusals import Gone, Moved, Nonsense, Refusals, shown_code
 from connector_resources.templates import NOTHING, dropped, fill, places, texts
-from connector_resources.values import Misfit, at, outgoing, put, truth
+from connector_resources.values import Misfit, at, outgoing, put, token, truth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,8 +197,8 @@ class Writer:
         key = by_name.get(self.spec.entity.upsert_key or "")
         return {
             "record": _Fields(record, by_name),
-            "id": one.id,
-            "version": one.version,
+            "id": token(one.id, self.spec.key.number),
+            "version": token(one.version, self.spec.numbered_version),
             "intent": one.intent,
             "key": key,
             "action": one.action,

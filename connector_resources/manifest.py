@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
 from connector_resources import manifest_rules as rules
-from connector_resources.contract import Capabilities, Entity, Field
+from connector_resources.contract import Capabilities, Entity, Field, FieldType
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -127,6 +127,11 @@ class FieldSpec:
     lenient: bool = False
     send: str = "number"
 
+    @property
+    def number(self) -> bool:
+        """Whether it is an integer on the other side, too."""
+        return self.field.type is FieldType.INTEGER and not self.lenient and self.send == "number"
+
 
 @dataclass(frozen=True)
 class EntitySpec:
@@ -146,6 +151,11 @@ class EntitySpec:
     @property
     def key(self) -> FieldSpec:
         return self.fields[self.entity.key]
+
+    @property
+    def numbered_version(self) -> bool:
+        """Whether the version token is what an integer field holds."""
+        return any(one.number and one.path == self.version for one in self.fields.values())
 
 
 @dataclass(frozen=True)

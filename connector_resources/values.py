@@ -241,6 +241,11 @@ def outgoing(spec: "FieldSpec", value: Any) -> Any:
     return value
 
 
+def token(text: str | None, number: bool) -> str | int | None:
+    """An id or a version as a request says it: as the integer that it is on the other side, if it is one."""
+    return int(text) if number and text and _WHOLE.fullmatch(text) and str(int(text)) == text else text
+
+
 def _outgoing_instant(spec: "FieldSpec", value: datetime) -> str | int:
     moment = value.astimezone(UTC)
     if spec.format in ("seconds", "millis"):
