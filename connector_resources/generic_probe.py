@@ -17,7 +17,7 @@ from connector_resources.generic_write import Result, Step, Writer, outcomes, st
 from connector_resources.manifest import Probe
 from connector_resources.refusals import Gone
 from connector_resources.templates import NOTHING, places, value_of
-from connector_resources.values import at
+from connector_resources.values import MarkedText, at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,9 @@ class Prober:
         except ContractError:
             return None
         there = at(reply.content, records)
-        return [there] if isinstance(there, Mapping) else rows_of(reply, records, textual=self.textual, alone=False)
+        return (
+            [there] if isinstance(there, Mapping | MarkedText) else rows_of(reply, records, textual=self.textual, alone=False)
+        )
 
     def _changed(self, one: Step, record: Mapping[str, Any] | None) -> Result:
         """`record`: its fields by name; "" is its version, and None for a record that is gone."""

@@ -12,7 +12,7 @@ from connector_resources.manifest import Call, EntitySpec, FieldSpec, Path, Read
 from connector_resources.paging import Next, PageNumber, Reply, pager
 from connector_resources.refusals import Gone, TooCostly
 from connector_resources.templates import NOTHING
-from connector_resources.values import at, column, since_text, token
+from connector_resources.values import MarkedText, at, column, since_text, token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +259,7 @@ def rows_of(reply: Reply, records: Path, *, textual: bool, alone: bool) -> list[
     empty = alone or textual or isinstance(at(reply.content, path[:-1]), Mapping)  # some write null for no records
     if (rows is None and empty) or (rows is NOTHING and (alone or textual)):  # XML leaves an empty list out
         return []
-    if isinstance(rows, Mapping) and (alone or textual):  # a list of one looks like no list in XML
+    if isinstance(rows, Mapping | MarkedText) and (alone or textual):  # a list of one looks like no list in XML
         return [rows]
     if not isinstance(rows, list):
         return None

@@ -30,7 +30,7 @@ from connector_resources.manifest import Call
 from connector_resources.paging import Reply
 from connector_resources.refusals import Nonsense, Refused, shown_code
 from connector_resources.soap_places import lacks
-from connector_resources.values import at
+from connector_resources.values import MarkedText, at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
@@ -252,12 +252,12 @@ def _first(title: str, answer: Answer) -> Any:
 
 
 def _tree(element: Any) -> Any:
-    """Texts nested by name; what comes several times is a list; attributes of what has children as @name."""
+    """Texts nested by name; what comes several times is a list; attributes as @name."""
     if element.get(_NIL) in ("true", "1"):
         return None
-    if not len(element):
-        return element.text or ""
     found: dict[str, Any] = {f"@{name}": value for name, value in element.attrib.items() if not name.startswith("{")}
+    if not len(element):
+        return MarkedText(element.text or "", found) if found else element.text or ""
     for child in element:
         name, value = _local(child), _tree(child)
         if name not in found:

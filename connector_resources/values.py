@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -27,11 +27,27 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _DIGITS = 30
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII)  # XML may write a zone behind a date
 _WHOLE = re.compile(rf"[+-]?[0-9]{{1,{_DIGITS}}}", re.ASCII)
 
 
 class Misfit(Exception):
     """A value is not of its field's type."""
+
+
+class MarkedText(str):
+    """A text that has attributes (XML): `limit` is 5.50, and `limit.@currency` EUR."""
+
+    __slots__ = ("marks",)
+    marks: Mapping[str, str]
+
+    def __new__(cls, text: str, marks: Mapping[str, str]) -> Self:
+        made = super().__new__(cls, text)
+        made.marks = marks
+        return made
+
+    def __repr__(self) -> str:
+        return f"{str(self)!r} {self.marks}"
 
 
 def at(content: Any, path: "Path") -> Any:
@@ -42,6 +58,8 @@ def at(content: Any, path: "Path") -> Any:
             content = content.get(step, NOTHING)
         elif isinstance(content, list) and re.fullmatch(r"-?[0-9]{1,6}", step):
             content = content[int(step)] if -len(content) <= int(step) < len(content) else NOTHING
+        elif isinstance(content, MarkedText):
+            content = content.marks.get(step, NOTHING)
         elif content is None:
             return None
         else:
@@ -111,7 +129,7 @@ def incoming(spec: "FieldSpec", value: Any, textual: bool = False) -> Any:
         case FieldType.STRING:
             return _string(value, spec.lenient)
         case FieldType.JSON:
-            return json_text(value)
+            return json_text(_unmarked(value) if textual else value)
         case _ if textual and value == "":
             return None
         case FieldType.INTEGER:
@@ -125,6 +143,15 @@ def incoming(spec: "FieldSpec", value: Any, textual: bool = False) -> Any:
         case FieldType.INSTANT:
             return _instant(spec, value, lenient)
     raise Misfit
+
+
+def _unmarked(value: Any) -> Any:
+    """Nested texts without attributes, but for what consists of nothing else: `<line sku="a" quantity="2"/>`."""
+    if isinstance(value, MarkedText):
+        return str(value) or value.marks
+    if isinstance(value, Mapping):
+        return {name: _unmarked(one) for name, one in value.items()}
+    return list(map(_unmarked, value)) if isinstance(value, list) else value
 
 
 def _string(value: Any, lenient: bool) -> str:
@@ -176,7 +203,7 @@ def _date(spec: "FieldSpec", value: Any) -> date:
         raise Misfit
     if spec.format != "iso":
         return datetime.strptime(value, spec.format).date()  # noqa: DTZ007 - a civil date has no zone
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}Z?", value, re.ASCII):  # XML may write a zone behind a date
+    if not _DAY.fullmatch(value):
         if spec.lenient and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", value):
             return date.fromisoformat(value[:10])
         raise Misfit
