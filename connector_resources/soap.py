@@ -34,6 +34,16 @@ from connector_resources.values import MarkedText, at
 
 _ENVELOPES = ("http://schemas.xmlsoap.org/soap/envelope/", "http://www.w3.org/2003/05/soap-envelope")
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
+_ENCODING = "http://schemas.xmlsoap.org/soap/encoding/"
+_PLAIN = ("string", "boolean", "int", "integer", "long", "short", "float", "double", "decimal", "date", "dateTime")
+_ENCODED = f"""<schema xmlns="http://www.w3.org/2001/XMLSchema" xmlns:e="{_ENCODING}" targetNamespace="{_ENCODING}">
+<attribute name="arrayType" type="string"/>
+<complexType name="Array">
+<sequence><any minOccurs="0" maxOccurs="unbounded" processContents="lax"/></sequence>
+<attribute ref="e:arrayType"/>
+</complexType>
+{"".join(f'<simpleType name="{name}"><restriction base="{name}"/></simpleType>' for name in _PLAIN)}
+</schema>""".encode()  # as much of SOAP 1.1's encoding (5) as WSDLs in RPC style refer to, mostly without saying where it is
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 _SIGN_IN = frozenset(  # WS-Security 1.1, 12; the last one is SOAP 1.1's own example
     ("FailedAuthentication", "InvalidSecurity", "InvalidSecurityToken", "FailedCheck", "Authentication")
@@ -160,6 +170,8 @@ class _Wire:
 
     def load(self, url: str) -> bytes:
         """A WSDL or schema. Raises ContractError for one at another host, or with a DTD."""
+        if str(url) == _ENCODING:
+            return _ENCODED
         connector = self.connector
         title, place = connector.manifest.title, httpx.URL(connector.http.url)
         found = httpx.URL(str(url))
