@@ -51,6 +51,7 @@ MEANINGS: Mapping[str, tuple[type[IntegrationError], str]] = {
     "cost": (TooCostly, "finds the query too costly"),
 }
 _ABOUT_RECORDS = {400: "record", 404: "gone", 409: "moved", 410: "gone", 412: "moved", 422: "record"}
+_TAKEN = "has a record like it already, or is at work on one"  # 409 to a create, which was made for no version
 _CODE = re.compile(r"[\w.:/ -]{1,80}")
 
 
@@ -94,7 +95,9 @@ class Refusals:
         word = _ABOUT_RECORDS.get(status or 0) if about_record else None
         if status is not None and status < 300 and code:
             word = "record" if about_record else "contract"
-        return self.said(word, code, answer, "", status, told) if word else None
+        sent = answer.told if answer else told
+        taken = word == "moved" and sent is not None and sent.values.get("action") == "create"
+        return self.said(word, code, answer, _TAKEN if taken else "", status, told) if word else None
 
     def listed(
         self, status: int | None, code: str, answer: Answer | None = None, told: Told | None = None

@@ -110,6 +110,8 @@ def _load_batch(run: Run, batch: Batch, place: int, *, overtaken: bool) -> None:
         waiting = [replace(batch.take(quiet), rejected=rejected[nameless])]
         waiting += planned_afresh(run, batch.take(~quiet).alone(), array(rejected["record_id"][~nameless]).to_pylist())
     for rounds_left in reversed(range(ROUNDS)):
+        if not rounds_left and batch.side is Side.ERP:
+            one_round = send.last_round
         moved = [part for part in (one_round(run, part) for part in waiting) if len(part)]
         if not moved:
             break

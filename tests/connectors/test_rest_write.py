@@ -136,6 +136,14 @@ def test_a_refusal_of_the_second_time_alone_tells_nothing_about_the_first(visit:
     assert len(shop.state.records["customers"]) == count + 1
 
 
+def test_a_create_that_is_refused_as_taken_has_not_changed_since_it_was_read(visit: Visit, shop: ShopSandbox) -> None:
+    taken = {"method": "POST", "status": 409, "body": '{"error": {"code": "duplicate"}}'}
+    shop.faults.add("status", **taken)
+    (one,) = written(visit(), create(code="9"))
+    told = "Sandbox shop has a record like it already, or is at work on one (duplicate, status 409, /rest/customers)."
+    assert (one["outcome"], one["message"]) == (Outcome.MOVED, told)
+
+
 def test_a_phone_that_is_set_to_a_then_b_then_a_arrives_as_a(visit: Visit, shop: ShopSandbox) -> None:
     for phone in ("A", "B", "A"):
         assert (

@@ -84,6 +84,7 @@ class Notebook(Connector):
         self.intents: dict[str, tuple[str | None, str | None]] = {}  # what arrived: intent → id and version
         self.respell: Callable[[str, Any], Any] = lambda _, value: value
         self.refuse: Callable[[dict[str, Any]], str | None] = lambda _: None
+        self.taken: Callable[[dict[str, Any]], str | None] = lambda _: None  # why none like this is made (409)
         self.answer_lost: Callable[[str, str | None], bool] = lambda *_: False  # it arrived, and nobody knows
         self.request_lost: Callable[[str, str | None], bool] = lambda *_: False  # it did not arrive
         self.forgetful = False  # cannot say what became of a write
@@ -153,6 +154,8 @@ class Notebook(Connector):
         note = self.notes[entity].get(record or "")
         if action != "create" and (note is None or note.deleted or (version and note.changed.isoformat() != version)):
             return Outcome.MOVED, record, None, None
+        if action == "create" and (reason := self.taken(values)):
+            return Outcome.MOVED, record, None, reason
         if reason := self.refuse(values):
             return Outcome.REFUSED, record, None, reason
         self.writes.append((action, record, values))
