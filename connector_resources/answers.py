@@ -98,13 +98,16 @@ _MEANING: Mapping[int, tuple[type[IntegrationError], str]] = {
     403: (AuthenticationError, "refuses access; give the connector's user the permission for it"),
     404: (ConfigurationError, "has nothing at that place; check the connector's URL"),
     405: (ContractError, "does not allow this method"),
+    406: (ContractError, "cannot answer in the form that we ask for; say another one in the header Accept"),
     407: (ConfigurationError, "is behind a proxy that wants to be signed in to"),
     408: (SystemUnavailable, "gave up waiting for the request"),
     410: (ConfigurationError, "has retired what was asked for; a newer API version is needed"),
     413: (ContractError, "finds the request too large"),
     414: (ContractError, "finds the URL too long"),
+    415: (ContractError, "does not take the form of what we send; say another one in the header Content-Type"),
     420: (SystemUnavailable, "is overloaded"),
     425: (SystemUnavailable, "asks to try again later"),
+    428: (ContractError, "changes records only on a condition; send their version, mostly in the header If-Match"),
     429: (RateLimited, "limits the rate of calls"),
 }
 

@@ -194,11 +194,12 @@ class Writer:
         create = self.spec.writes.get("create")
         if one.action == "create" and create and create.stamp:
             put(record, create.stamp, one.intent)
-        key = by_name.get(self.spec.entity.upsert_key or "")
+        key, way = by_name.get(self.spec.entity.upsert_key or ""), self.way(one.action)
+        any_version = way.any_version if isinstance(way, Writing) else None
         return {
             "record": _Fields(record, by_name),
             "id": token(one.id, self.spec.key.number),
-            "version": token(one.version, self.spec.numbered_version),
+            "version": any_version if one.version is None else token(one.version, self.spec.numbered_version),
             "intent": one.intent,
             "key": key,
             "action": one.action,

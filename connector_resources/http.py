@@ -135,8 +135,8 @@ class Http:
         where the last of several tries got no answer; and Redirected where it is sent elsewhere. It follows a 303 alone, by a
         GET at the same origin: that says that the work is done, and where its result is.
         """
-        kind = {"Content-Type": content_type} if content is not None else {}
-        every = {**kind, **(headers or {})}
+        every = httpx.Headers({"Content-Type": content_type} if content is not None else {})
+        every.update(headers)  # however they are spelled
         request = self._client.build_request(
             method, url, content=content, params=params, headers=every, extensions={_TOLD: told, _RESULT: True}
         )

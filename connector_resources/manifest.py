@@ -82,6 +82,7 @@ class Writing:
     version: Path | Header | None = None
     refusals: Path | None = None
     stamp: Path | None = None
+    any_version: str | None = None
 
     @property
     def keyed(self) -> bool:

@@ -115,6 +115,9 @@ def _writing(call: Mapping[str, Key]) -> tuple[dict[str, Key], dict[str, Key], d
         "refusals": Key(
             PATH, "a list in the answer that is empty where all went well (userErrors), or a code that is not there then"
         ),
+        "any_version": Key(
+            TEXT, "what {version} is in a write whatever the version (default: nothing, which leaves its key out)"
+        ),
         "stamp": Key(
             PATH,
             "where {intent} is written into the record, so that `probe` can search for it; no value of a field can go there",

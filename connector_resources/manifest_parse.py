@@ -172,7 +172,12 @@ def _paging(raw: Mapping[str, Any]) -> Paging:
 
 def _writing(raw: Mapping[str, Any]) -> Writing:
     return Writing(
-        _call(raw), _place(raw.get("id")), _place(raw.get("version")), _path(raw.get("refusals")), _path(raw.get("stamp"))
+        _call(raw),
+        _place(raw.get("id")),
+        _place(raw.get("version")),
+        _path(raw.get("refusals")),
+        _path(raw.get("stamp")),
+        raw.get("any_version"),
     )
 
 
