@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from connector_resources.answers import Told
 from connector_resources.contract import Changes, Outcome
@@ -236,12 +237,22 @@ class Writer:
             return self._refused(one, refused)
         id_ = reply.value(way.id)
         if isinstance(way.id, Header) and isinstance(id_, str):
-            id_ = id_.rstrip("/").rpartition("/")[2]
+            id_ = self._id_in(id_)
         version = reply.value(way.version)
         if one.action == "create" and id_ in (None, ""):
             return Result(Outcome.UNKNOWN, one.id, None, _UNCLEAR.format(self._nameless(way)))
         found = str(id_) if id_ not in (None, "") else one.id
         return Result(Outcome.DONE, found, str(version) if version is not None else None)
+
+    def _id_in(self, url: str) -> str:
+        """The last step of a URL, or what stands there where the manifest's paths have {id}: the 7 of OData's `Things(7)`."""
+        _, slash, last = url.rstrip("/").rpartition("/")
+        last = unquote(last) if slash else last
+        ways = (self.spec.by_id, self.spec.writes.get("update"), self.spec.writes.get("delete"))
+        for step in (step for way in ways if way for step in way.call.path.split("/") if "{id}" in step):
+            if found := re.fullmatch(re.escape(step).replace(r"\{id\}", "(.+)"), last):
+                return found[1]
+        return last
 
     def _nameless(self, way: Writing) -> str:
         place = way.id.name if isinstance(way.id, Header) else ".".join(way.id or ())

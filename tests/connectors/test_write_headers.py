@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from shopping import Visit, written
+from shopping import Visit, create, written
 
 from connector_resources.contract import Outcome
 from connector_resources.errors import ContractError
@@ -47,3 +47,23 @@ def test_a_header_that_is_missed_is_named(visit: Visit, shop: ShopSandbox, statu
     shop.faults.add("status", method="PATCH", status=status)
     with pytest.raises(ContractError, match=f"in the header {header} "):
         written(visit(), CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "id_"),
+    [
+        ("/rest/customers/{id}", "http://x.example/rest/customers/7", "7"),
+        ("/rest/customers/{id}", "/rest/customers/a%20b/", "a b"),
+        ("/rest/customers/{id}", "/rest/customers/b(7)", "b(7)"),
+        ("/rest/customers/{id}", "7%20", "7%20"),  # no URL
+        ("/rest/Customers({id})", "http://x.example/rest/Customers(7)", "7"),
+        ("/rest/Customers('{id}')", "http://x.example/rest/Customers(%27A-7%27)", "A-7"),
+    ],
+)
+def test_the_id_in_a_header_stands_where_the_paths_have_it(visit: Visit, path: str, location: str, id_: str) -> None:
+    """OData's OData-EntityId and Location (Protocol, 8.3.3 and 8.3.4) name a place like Customers(7)."""
+    changed = UPDATE.replace("/rest/customers/{id}", path)
+    connector = visit("sandbox-rest", (UPDATE, changed), ("      id: id\n", "      id: {header: Location}\n"))
+    connector.http.wire.meddle = lambda *_: httpx.Response(204, headers={"Location": location})
+    (made,) = written(connector, create())
+    assert (made["outcome"], made["id"]) == (Outcome.DONE, id_)
