@@ -191,7 +191,7 @@ def _schema(plan: Plan) -> "pa.Schema":
         known = {
             FieldType.BOOLEAN: pa.bool_(),
             FieldType.INTEGER: pa.decimal128(38, 0),
-            FieldType.DECIMAL: pa.decimal128(38, _PLACES),
+            FieldType.DECIMAL: pa.decimal256(76, _PLACES),  # of 38 digits Arrow makes another number where they do not suffice
         }
         return known.get(field.type, pa.string()) if field is not None else pa.string()
 
@@ -276,9 +276,12 @@ def _decimals(values: "Sequence[Any] | pa.Array", kind: "pa.DataType") -> "pa.Ar
     import pyarrow.compute as pc
 
     try:
-        return _decimal(values, kind)
-    except pa.ArrowInvalid:  # more digits than the scale; a float would have lost some already
+        exact = _decimal(values, pa.decimal256(76, _PLACES))
+    except pa.ArrowInvalid:  # more decimals than that
         exact = _decimal(values, pa.decimal256(76, 38))
+    try:
+        return exact.cast(kind)
+    except pa.ArrowInvalid:  # more digits than the scale; a float would have lost some already
         return pc.round(exact, kind.scale, round_mode="half_to_even").cast(kind)
 
 

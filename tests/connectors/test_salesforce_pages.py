@@ -125,6 +125,7 @@ def test_a_file_of_a_bulk_query_reads_like_a_page(records: list[dict[str, Any]])
         ("1.234567890107E10", "12345678901.07", "7.0"),
         ("100.0", "100.00", "9223372036854775807"),
         ("-1.0E-2", "-0.01", "1.2E3"),
+        ("7.70875344471038601664E20", "770875344471038601664.00", "0"),
     ],
 )
 def test_numbers_of_a_bulk_query_may_have_exponents(sent: str, amount: str, count: str) -> None:
@@ -134,6 +135,16 @@ def test_numbers_of_a_bulk_query_may_have_exponents(sent: str, amount: str, coun
     assert str(found.records["Amount"].iloc[0]) == amount
     assert found.records["Count"].iloc[0] == int(Decimal(count))
     assert found.marks["version"].iloc[0] == "2026-01-31T12:00:00.000+0000"
+
+
+@pytest.mark.parametrize("layout", [b'"records":', b'"records": '], ids=["the quick way", "the careful way"])
+def test_a_number_that_38_digits_do_not_hold_with_all_its_decimals_is_no_other_one(layout: bytes) -> None:
+    row: dict[str, Any] = {"attributes": {"type": "Thing"}} | {path.partition(".")[0]: None for path in PLAN.paths}
+    row |= {"Id": "x", "IsDeleted": False, "SystemModstamp": "2026-01-31T12:00:00.000+0000"}
+    content = orjson.dumps({"totalSize": 1, "done": True, "records": [row | {"Amount": "number"}]})
+    content = content.replace(b'"number"', b"7.70875344471038601664E20").replace(b'"records":', layout)
+    found = from_json(PLAN, answer(content)).page
+    assert str(found.records["Amount"].iloc[0]) == "770875344471038601664.00"
 
 
 @pytest.mark.parametrize("content", [b"", b"Id,Name\n1,2\n", b"<html>", b'"Id"\n"1","2"\n'])
