@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Of this sync: from the few errors that are open to their runs. Of a join a planner whose statistics are old may go through
+# all runs that the sync has behind it, and through the tenant's errors for each.
+_OURS = "(SELECT h.sync_configuration_id FROM sync_history h WHERE h.id = e.sync_history_id) = :sync"
+
+
 def settle(
     scope: Scope,
     config: SyncConfig,
@@ -31,9 +36,8 @@ def settle(
         """CREATE TEMP TABLE IF NOT EXISTS failed_before (record_id text PRIMARY KEY, times int) ON COMMIT DROP""",
     )
     scope.run(
-        """WITH closed AS (
-               UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
-               WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved
+        f"""WITH closed AS (
+               UPDATE sync_errors e SET is_resolved = true, resolved_at = now() WHERE {_OURS} AND NOT e.is_resolved
                  AND e.side = :side AND e.record_id = ANY(CAST(:seen AS text[])) RETURNING e.record_id, e.retry_count)
            INSERT INTO failed_before SELECT record_id, max(retry_count) + 1 FROM closed GROUP BY 1
            ON CONFLICT (record_id) DO UPDATE SET times = EXCLUDED.times""",
@@ -84,8 +88,8 @@ def record_failure(scope: Scope, attempt: Attempt, error_type: str, message: str
 def clear_failures(scope: Scope, config: SyncConfig) -> None:
     """A run that ended closes the errors of whole runs before it."""
     scope.run(
-        """UPDATE sync_errors e SET is_resolved = true, resolved_at = now() FROM sync_history h
-           WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id = ''""",
+        f"""UPDATE sync_errors e SET is_resolved = true, resolved_at = now()
+            WHERE {_OURS} AND NOT e.is_resolved AND e.record_id = ''""",
         sync=config.id,
     )
 
@@ -95,8 +99,8 @@ def to_read_again(scope: Scope, config: SyncConfig, side: Side = Side.EXTERNAL) 
     cut, or with escapes: that is nobody's id, or another record's."""
     return list(
         scope.run(
-            """SELECT DISTINCT e.record_id FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
-               WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.record_id <> '' AND e.side = :side
+            f"""SELECT DISTINCT e.record_id FROM sync_errors e
+               WHERE {_OURS} AND NOT e.is_resolved AND e.record_id <> '' AND e.side = :side
                  AND e.error_details->>'rule' IS DISTINCT FROM 'id'
                  AND (e.error_details->'waits_for' IS NULL OR EXISTS (
                      SELECT FROM identity_links l WHERE l.connector_id = :connector
@@ -118,9 +122,8 @@ def tombstones(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> dict[str
     """Those of these external records whose deletion was set aside: id → modified (ISO text) and merged_into, which may be
     None."""
     rows = scope.rows(
-        """SELECT DISTINCT ON (e.record_id) e.record_id, e.error_details->'deleted' AS ended
-           FROM sync_errors e JOIN sync_history h ON h.id = e.sync_history_id
-           WHERE h.sync_configuration_id = :sync AND NOT e.is_resolved AND e.side = 'external'
+        f"""SELECT DISTINCT ON (e.record_id) e.record_id, e.error_details->'deleted' AS ended
+           FROM sync_errors e WHERE {_OURS} AND NOT e.is_resolved AND e.side = 'external'
              AND e.record_id = ANY(:ids) AND e.error_details->'deleted' IS NOT NULL ORDER BY e.record_id, e.id DESC""",
         sync=config.id,
         ids=list(ids),
@@ -132,10 +135,9 @@ def close_gone(scope: Scope, config: SyncConfig, ids: Sequence[str]) -> None:
     """Records that the external system no longer knows at all: nothing is left to be done for them, unless their pair is
     parked. A person still has to decide about that one."""
     scope.run(
-        """UPDATE sync_errors e SET is_resolved = true, resolved_at = now(),
-               error_details = COALESCE(e.error_details, '{}') || '{"gone": true}'
-           FROM sync_history h WHERE h.id = e.sync_history_id AND h.sync_configuration_id = :sync
-             AND NOT e.is_resolved AND e.side = 'external' AND e.record_id = ANY(:ids) AND NOT EXISTS (
+        f"""UPDATE sync_errors e SET is_resolved = true, resolved_at = now(),
+               error_details = COALESCE(e.error_details, '{{}}') || '{{"gone": true}}'
+           WHERE {_OURS} AND NOT e.is_resolved AND e.side = 'external' AND e.record_id = ANY(:ids) AND NOT EXISTS (
                  SELECT FROM identity_links l WHERE l.connector_id = :connector AND l.external_entity = :external
                    AND l.erp_entity = :erp AND l.external_id = e.record_id AND l.state = 'parked')""",
         sync=config.id,
