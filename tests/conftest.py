@@ -1,11 +1,12 @@
 """Real PostgreSQL for every test: one server a test process, one migrated template, one clone a test."""
 
-import contextlib
 import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import sqlalchemy as sa
@@ -50,14 +51,9 @@ def tmp_path() -> Iterator[Path]:
 def server() -> Iterator[str]:
     """URL of a PostgreSQL of this test process's own, with a migrated database `template_store`. It is of the version whose
     programs are in the folder POSTGRES_BIN, where that is set."""
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="integration-") as folder,
-        contextlib.ExitStack() as opened,
-    ):
-        if programs := os.environ.get("POSTGRES_BIN"):
-            patch.setattr(embedded_server, "_programs", lambda: Path(programs))
-        embedded = opened.enter_context(Embedded(Path(folder) / "home"))
+    programs = os.environ.get("POSTGRES_BIN")
+    chosen = mock.patch.object(embedded_server, "_programs", lambda: Path(str(programs))) if programs else nullcontext()
+    with chosen, tempfile.TemporaryDirectory(prefix="integration-") as folder, Embedded(Path(folder) / "home") as embedded:
         home = Path(folder) / "home"
         url = create_database(embedded.url, "template_store")
         with open_installation(load_settings({"INTEGRATION_HOME": str(home), "DATABASE_URL": url})) as installation:

@@ -133,8 +133,8 @@ def standing(scope: Scope, pair: Pair) -> pa.Array:
     return found
 
 
-def known(scope: Scope, pair: Pair, most: int | None = None) -> int:
-    """How many pairs are active, counted up to `most`: in the order of an index, so that what others have is not read."""
+def known(scope: Scope, pair: Pair, most: int | None) -> int:
+    """How many pairs are active, counted up to `most` (None: all), in the order of an index: what others have is not read."""
     statement = f"""SELECT count(*) FROM (SELECT FROM identity_links WHERE {_PAIR} AND state = 'active'
                     ORDER BY connector_id, external_id LIMIT :most) AS found"""
     return int(scope.run(statement, most=most, **pair.values()).scalar_one())
